@@ -1,0 +1,1 @@
+"""Transformer language models as pure functions: ``build(config) -> Model(init, apply, axes)``."""

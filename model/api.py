@@ -1,0 +1,158 @@
+"""The one door to the models: ``build(config.model, heads) -> Model(init, apply, axes)``.
+
+A family is a module ``model/<family>.py`` with `Config`, `LMHead` and its backbone class, named by
+`FAMILIES`. Parameters are a nested dict ``{"backbone": ..., "head": ...}`` of float32 arrays.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from model import bert, gpt
+from model.errors import ModelError
+from model.heads import Classifier, Heads, gather_positions
+from model.layers import activation, split
+
+Params = dict[str, Any]
+FAMILIES = {"gpt": (gpt, gpt.GPT), "bert": (bert, bert.BERT)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A model as pure functions.
+
+    Attributes:
+      init: ``init(rng) -> params``; jit it with output shardings to create them in place.
+      apply: ``apply(params, batch, rng=None, **caches) -> outputs``: a dict with `hidden`
+        [B, T, D], `caches`, and, by head: `logits` [B, P, V], `next_sentence_logits` [B, 2],
+        `class_logits` [B, C]. `rng` None: no dropout.
+      axes: the tree of `params` with a tuple of logical axis names in place of each array.
+      shapes: the tree of `params` with a ShapeDtypeStruct in place of each array.
+    """
+
+    init: Callable[[jax.Array], Params]
+    apply: Callable[..., dict[str, Any]]
+    axes: Params
+    shapes: Params
+
+    @property
+    def num_params(self) -> int:
+        """How many numbers are trained, shared ones counted once."""
+        return sum(leaf.size for leaf in jax.tree.leaves(self.shapes))
+
+
+class _Head(nn.Module):
+    """The heads that were asked for, by name."""
+
+    lm_head: type[nn.Module]
+    config: Any
+    heads: Heads
+
+    def setup(self) -> None:
+        c = self.config
+        if self.heads.lm:
+            self.lm = self.lm_head(c)
+        if self.heads.next_sentence:
+            self.next_sentence = Classifier(2, c.initializer_std, 0.0)
+        if self.heads.num_labels:
+            self.classification = Classifier(self.heads.num_labels, c.initializer_std, c.dropout)
+
+    def __call__(
+        self, out: Any, table_VD: jax.Array, batch: dict[str, jax.Array], rng: jax.Array | None
+    ) -> dict[str, jax.Array]:
+        outputs = {}
+        if self.heads.lm:
+            hidden = out.hidden_BTD
+            if "target_positions" in batch:
+                hidden = gather_positions(hidden, batch["target_positions"])
+            outputs["logits"] = self.lm(hidden, table_VD)
+        if self.heads.next_sentence:
+            outputs["next_sentence_logits"] = self.next_sentence(out.pooled_BD, None)
+        if self.heads.num_labels:
+            outputs["class_logits"] = self.classification(out.pooled_BD, rng)
+        return outputs
+
+
+class _LanguageModel(nn.Module):
+    """A family's backbone with its heads on top."""
+
+    backbone_class: type[nn.Module]
+    lm_head: type[nn.Module]
+    config: Any
+    heads: Heads
+
+    def setup(self) -> None:
+        self.backbone = self.backbone_class(self.config)
+        self.head = _Head(self.lm_head, self.config, self.heads)
+
+    def __call__(
+        self, batch: dict[str, jax.Array], rng: jax.Array | None = None, **caches: Any
+    ) -> dict[str, Any]:
+        backbone_rng, head_rng = split(rng, 2)
+        out = self.backbone(batch, backbone_rng, **caches)
+        outputs = self.head(out, self.backbone.tokens.table, batch, head_rng)
+        return {"hidden": out.hidden_BTD, "caches": out.caches, **outputs}
+
+
+def family_config(config: Any) -> Any:
+    """The family's own frozen `Config` from ``config.model``; ModelError on impossible values."""
+    if config.family not in FAMILIES:
+        raise ModelError(
+            f"config.model.family is {config.family!r}; it must be one of {sorted(FAMILIES)}."
+        )
+    fields = dataclasses.fields(FAMILIES[config.family][0].Config)
+    own = FAMILIES[config.family][0].Config(**{f.name: getattr(config, f.name) for f in fields})
+    activation(own.activation)
+    if own.width % own.num_heads:
+        raise ModelError(
+            f"config.model.width {own.width} is not a multiple of config.model.num_heads "
+            f"{own.num_heads}; choose a width that the heads divide."
+        )
+    if own.dtype not in ("float32", "bfloat16", "float64"):
+        raise ModelError(
+            f"config.model.dtype is {own.dtype!r}; it must be 'float32', 'bfloat16' or 'float64'."
+        )
+    return own
+
+
+def build(config: Any, heads: Heads) -> Model:
+    """Builds a model.
+
+    Args:
+      config: an object with the attributes of ``config.model`` in configs/base.py.
+      heads: which heads sit on the backbone.
+
+    Returns:
+      The Model.
+
+    Raises:
+      ModelError: a family, size or head that does not exist or does not fit.
+    """
+    own = family_config(config)
+    if heads.next_sentence and config.family != "bert":
+        raise ModelError(
+            f"Next-sentence prediction needs a pooled first token, which family {config.family!r} "
+            "does not have; use config.model.family='bert' or another objective."
+        )
+    module_file, backbone = FAMILIES[config.family]
+    module = _LanguageModel(backbone, module_file.LMHead, own, heads)
+    batch = {"tokens": jnp.zeros((1, 1), jnp.int32)}
+    boxed = jax.eval_shape(module.init, jax.random.key(0), batch)["params"]
+    is_box = lambda leaf: isinstance(leaf, nn.Partitioned)  # noqa: E731
+
+    def init(rng: jax.Array) -> Params:
+        params = nn.unbox(module.init(rng, batch)["params"])
+        return {"backbone": params["backbone"], "head": params.get("head", {})}
+
+    def apply(params: Params, batch: dict[str, jax.Array], rng: jax.Array | None = None, **caches: Any):
+        return module.apply({"params": params}, batch, rng, **caches)
+
+    axes = jax.tree.map(lambda box: box.names, boxed, is_leaf=is_box)
+    axes = {"backbone": axes["backbone"], "head": axes.get("head", {})}
+    return Model(init, apply, axes, jax.eval_shape(init, jax.random.key(0)))
+
+

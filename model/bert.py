@@ -1,0 +1,130 @@
+"""BERT (Devlin et al. 2019, "Pre-training of Deep Bidirectional Transformers").
+
+What it does differently from the Transformer of Vaswani et al. 2017:
+  encoder only, every token sees every other of its document; learned positions and sentence A/B
+  embeddings, summed and normalised (section 3, figure 2); exact GELU; a tanh pooler on the first
+  token; a masked-LM head with one more layer and the tied embedding (appendix A.1, and the
+  published code for the head). Post-LN, as the Transformer had it.
+
+Legend: B batch, T tokens, D width, V vocabulary, P predicted positions, L layers.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from model.attention import MLP, SelfAttention, Visible, segment_mask
+from model.heads import Backbone
+from model.layers import (
+    Embedding, LayerNorm, Linear, activation, apply_layers, dropout, split, unembed,
+)  # fmt: skip
+from model.sharding import constrain
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The keys of ``config.model`` that BERT reads (see configs/base.py)."""
+
+    vocab_size: int
+    width: int
+    num_layers: int
+    num_heads: int
+    mlp_width: int
+    max_length: int
+    num_token_types: int
+    dropout: float
+    activation: str
+    layer_norm_epsilon: float
+    initializer_std: float
+    dtype: str
+    remat: str
+    scan_layers: bool
+
+
+class Block(nn.Module):
+    """One post-LN layer: norm(x + attention(x)), then norm(x + mlp(x))."""
+
+    config: Config
+
+    @nn.compact
+    def __call__(
+        self, x_BTD: jax.Array, visible: Visible, own: jax.Array | None
+    ) -> tuple[jax.Array, None]:
+        """[B, T, D] -> [B, T, D]; `own` is the layer's dropout key."""
+        c = self.config
+        std = c.initializer_std
+        attention_rng, output_rng, mlp_rng = split(own, 3)
+        attention = SelfAttention(c.num_heads, std, std, c.dropout, name="attention")
+        mlp = MLP(c.mlp_width, activation(c.activation), std, std, name="mlp")
+
+        h, _ = attention(x_BTD, visible, None, attention_rng)
+        norm = LayerNorm(c.layer_norm_epsilon, name="attention_norm")
+        x_BTD = norm(x_BTD + dropout(h, c.dropout, output_rng))
+        x_BTD = constrain(x_BTD, "batch", "sequence", None)
+        norm = LayerNorm(c.layer_norm_epsilon, name="mlp_norm")
+        x_BTD = norm(x_BTD + dropout(mlp(x_BTD), c.dropout, mlp_rng))
+        return constrain(x_BTD, "batch", "sequence", None), None
+
+
+class BERT(nn.Module):
+    """The backbone: token ids to hidden states, with the pooler."""
+
+    config: Config
+
+    def setup(self) -> None:
+        """Names the parts."""
+        c = self.config
+        std = c.initializer_std
+        self.tokens = Embedding(c.vocab_size, c.width, "vocab", std)
+        self.positions = Embedding(c.max_length, c.width, None, std)
+        self.token_types = Embedding(c.num_token_types, c.width, None, std)
+        self.norm = LayerNorm(c.layer_norm_epsilon)
+        self.layers = [Block(c, name=f"layer_{i}") for i in range(c.num_layers)]
+        self.pooler = Linear((c.width,), (None,), ("width",), std)
+
+    def __call__(self, batch: dict[str, jax.Array], rng: jax.Array | None = None) -> Backbone:
+        """Runs the stack.
+
+        Args:
+          batch: `tokens` [B, T]; optional `segment_ids`, `positions`, `token_types` [B, T].
+          rng: a key for dropout; None turns it off.
+
+        Returns:
+          Backbone with hidden_BTD and, pooled, tanh of a linear map of the first token's state.
+        """
+        c = self.config
+        tokens_BT = batch["tokens"]
+        segments_BT = batch.get("segment_ids")
+        positions = batch.get("positions", jnp.arange(tokens_BT.shape[1])[None])
+        types = batch.get("token_types", jnp.zeros((1, 1), jnp.int32))
+        embedding_rng, *layer_rngs = split(rng, c.num_layers + 1)
+        x_BTD = self.tokens(tokens_BT, c.dtype) + self.positions(positions, c.dtype)
+        x_BTD = self.norm(x_BTD + self.token_types(types, c.dtype))
+        x_BTD = constrain(dropout(x_BTD, c.dropout, embedding_rng), "batch", "sequence", None)
+
+        mask = None if segments_BT is None else segment_mask(segments_BT, segments_BT)
+        x_BTD, _ = apply_layers(
+            self.layers, x_BTD, Visible(mask), layer_rngs, scan=c.scan_layers, remat=c.remat
+        )
+        return Backbone(x_BTD, jnp.tanh(self.pooler(x_BTD[:, 0])), None)
+
+
+class LMHead(nn.Module):
+    """The masked-LM head: linear, activation, norm, tied embedding, a bias for each token."""
+
+    config: Config
+
+    @nn.compact
+    def __call__(self, hidden_BPD: jax.Array, table_VD: jax.Array) -> jax.Array:
+        """[B, P, D] -> [B, P, V]."""
+        c = self.config
+        transform = Linear((c.width,), (None,), ("width",), c.initializer_std, name="transform")
+        h_BPD = activation(c.activation)(transform(hidden_BPD))
+        h_BPD = LayerNorm(c.layer_norm_epsilon, name="norm")(h_BPD)
+        init: Any = nn.with_partitioning(nn.initializers.zeros, ("vocab",))
+        bias_V = self.param("bias", init, (c.vocab_size,), jnp.float32)
+        logits = unembed(h_BPD, table_VD) + bias_V[None, None]
+        return constrain(logits, "batch", "sequence", "vocab")

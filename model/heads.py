@@ -1,0 +1,65 @@
+"""What sits on a backbone: which heads an objective asks for, and those that all families share.
+
+Legend: B batch, T tokens, D width, P predicted positions, C classes.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from model.layers import Linear, dropout
+
+
+@dataclasses.dataclass(frozen=True)
+class Heads:
+    """The heads of a model: their parameters live under ``params["head"]``.
+
+    Attributes:
+      lm: predict tokens (`logits`), at `target_positions` where the batch has them.
+      next_sentence: two classes from the pooled state (`next_sentence_logits`).
+      num_labels: classify the pooled state into so many classes (`class_logits`); 0: no such head.
+    """
+
+    lm: bool = False
+    next_sentence: bool = False
+    num_labels: int = 0
+
+
+class Backbone(NamedTuple):
+    """What a family's backbone returns: states [B, T, D], pooled [B, D], and the decoding caches."""
+
+    hidden_BTD: jax.Array
+    pooled_BD: jax.Array
+    caches: list[Any] | None
+
+
+def last_token(hidden_BTD: jax.Array, segments_BT: jax.Array | None) -> jax.Array:
+    """The state [B, D] of each row's last token that is not padding."""
+    if segments_BT is None:
+        return hidden_BTD[:, -1]
+    slots = jnp.arange(segments_BT.shape[1])[None]
+    last_B = jnp.max(jnp.where(segments_BT > 0, slots, 0), axis=1)
+    return jnp.take_along_axis(hidden_BTD, last_B[:, None, None], axis=1)[:, 0]
+
+
+def gather_positions(hidden_BTD: jax.Array, positions_BP: jax.Array) -> jax.Array:
+    """The states [B, P, D] at the given positions: a head only costs where there is a target."""
+    return jnp.take_along_axis(hidden_BTD, positions_BP[:, :, None], axis=1)
+
+
+class Classifier(nn.Module):
+    """Dropout and one linear map on the pooled state: [B, D] -> [B, C] (BERT, section 4.1)."""
+
+    classes: int
+    std: float
+    dropout_rate: float
+
+    @nn.compact
+    def __call__(self, pooled_BD: jax.Array, rng: jax.Array | None) -> jax.Array:
+        """Returns logits in float32."""
+        h_BD = dropout(pooled_BD, self.dropout_rate, rng)
+        logits = Linear((self.classes,), (None,), ("width",), self.std, name="linear")(h_BD)
+        return logits.astype(jnp.promote_types(logits.dtype, "float32"))
