@@ -1,0 +1,71 @@
+"""What is learned: one file an objective, found by its name (``config.objective.name``).
+
+Each module has a frozen dataclass `Objective` whose fields are filled from ``config.objective`` (or
+are `length`, `num_labels`), with:
+  rows: which rows it reads ("stream", "sentences", "examples"; input_pipeline/packing.py).
+  window: how many tokens of text fill one row.
+  targets: at how many positions of a row a token is predicted.
+  head(): the Heads it needs.
+  features(example, rng, tokenizer): the host half, numpy: one row of fixed shapes.
+  loss(apply, params, batch, rng) -> (losses, metrics): the device half. Both are dicts of
+    (sum, weight) pairs; the loss that is minimised is the sum over `losses` of sum / weight, with
+    weights counted over the global batch. `rng` None means evaluation.
+and, where there is something to collect example by example,
+  predict(apply, params, batch) -> dict of arrays [B, ...].
+"""
+
+import dataclasses
+import importlib
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs.base import choose
+
+Pair = tuple[jax.Array, jax.Array]
+NAMES = sorted(p.stem for p in pathlib.Path(__file__).parent.glob("*.py") if p.stem != "__init__")
+
+
+def load(config: Any) -> type:
+    """The `Objective` class named by ``config.objective.name``; ConfigError with the nearest name."""
+    name = choose("objective", config.objective.name, {n: n for n in NAMES})
+    return importlib.import_module(f"train.objectives.{name}").Objective
+
+
+def build(config: Any, num_labels: int) -> Any:
+    """The objective of a config; `num_labels` comes from the data (0 where there are no labels)."""
+    known = {**config.objective, "length": config.length, "num_labels": num_labels}
+    cls = load(config)
+    return cls(**{f.name: known[f.name] for f in dataclasses.fields(cls)})
+
+
+def cross_entropy(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> Pair:
+    """Weighted negative log-likelihood in nats.
+
+    Args:
+      logits: [..., C] float32.
+      targets: [...] int32 in [0, C).
+      weights: [...] float32; 0 leaves a position out.
+
+    Returns:
+      (sum, weight): the weighted sum and the sum of the weights.
+    """
+    log_normalizer = jax.nn.logsumexp(logits, axis=-1)
+    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return jnp.sum((log_normalizer - chosen) * weights), jnp.sum(weights)
+
+
+def accuracy(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> Pair:
+    """(sum, weight) of the positions whose largest logit is the target's; shapes as above."""
+    hit = (jnp.argmax(logits, axis=-1) == targets).astype(weights.dtype)
+    return jnp.sum(hit * weights), jnp.sum(weights)
+
+
+def pad(values: np.ndarray, length: int, dtype: str) -> np.ndarray:
+    """A 1-d array of exactly `length`: cut, or filled with zeros at the end."""
+    out = np.zeros(length, dtype)
+    out[: min(len(values), length)] = values[:length]
+    return out

@@ -1,0 +1,146 @@
+"""Every configuration key that exists, with its default and what it means.
+
+A config file is a function ``get_config(arg="") -> ConfigDict`` that starts from this one and changes
+values; the command line changes them further (``--config.optimizer.learning_rate=1e-3``). A key that
+is not here is an error. Plain values only: nothing of ours is imported.
+"""
+
+import difflib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+class ConfigError(ValueError):
+    """A config cannot be built as asked; the message is one sentence for the user."""
+
+
+def get_config() -> ConfigDict:
+    """All keys with their defaults. The comments here are what ``--help`` prints."""
+    c = ConfigDict()
+    c.seed = 0  # of initialisation, order of the data, masking and dropout
+    c.steps = 1000  # optimizer steps
+    c.batch_size = 32  # rows in a global batch, over all devices and micro-batches
+    c.length = 128  # tokens in a row
+    c.accumulate = 1  # micro-batches a step; batch_size must be a multiple
+    c.init_from = ""  # workdir of a pre-trained run: its backbone and tokenizer are the start
+    c.compilation_cache = "~/.cache/pretune/xla"  # compiled programs are kept here; "" for none
+
+    c.model = ConfigDict()
+    c.model.family = "bert"  # gpt | bert; "" takes the whole architecture from init_from
+    c.model.vocab_size = 0  # 0: the tokenizer's
+    c.model.width = 128  # size of the hidden states
+    c.model.num_layers = 2
+    c.model.num_heads = 2
+    c.model.mlp_width = 512  # hidden size of the feed-forward blocks
+    c.model.max_length = 512  # rows of the position table
+    c.model.num_token_types = 2  # sentence A/B embeddings (BERT)
+    c.model.dropout = 0.1  # of embeddings, attention weights and residual branches
+    c.model.activation = "gelu"  # gelu (exact) | gelu_tanh | relu
+    c.model.layer_norm_epsilon = 1e-12
+    c.model.initializer_std = 0.02
+    c.model.dtype = "float32"  # of activations and products: float32 | bfloat16 (float64 in tests)
+    c.model.remat = "none"  # what the backward pass recomputes: none | dots | full
+    c.model.scan_layers = False  # one compiled layer for the whole stack: compiles faster
+
+    c.objective = ConfigDict()
+    c.objective.name = "masked_lm"  # a module of train/objectives
+    c.objective.mask_rate = 0.15  # share of the tokens that are predicted (masked_lm*)
+    c.objective.whole_word = False  # mask all pieces of a word together (masked_lm*)
+    c.objective.isolate_documents = True  # attention stays within a document of a packed row
+
+    c.data = ConfigDict()
+    c.data.source = "tfds:pydocs/text"  # tfds:NAME[/config], files or globs, comma separated
+    c.data.weights = ()  # mixture weight of each source; (): proportional to size
+    c.data.split = "train"  # of TFDS sources
+    c.data.eval_source = ""  # "": the same source, by eval_split or by holdout
+    c.data.eval_split = ""  # of TFDS sources; "": hold out
+    c.data.holdout = 0.05  # tail of the training data kept for evaluation when nothing else is said
+    c.data.document = "file"  # what a document of a .txt file is: file | paragraph | line
+    c.data.text_field = "text"  # column name, or its number for files without a header
+    c.data.text_b_field = ""  # the second text of a pair; "": single texts
+    c.data.label_field = "label"
+    c.data.labels = ()  # label names in order; (): those of the training split, sorted
+    c.data.budget = 0  # labelled examples to train on, drawn by the seed; 0: all
+    c.data.errors = "strict"  # bytes that are no UTF-8: strict stops, replace goes on
+    c.data.data_dir = ""  # where TFDS keeps its data; "": its default
+    c.data.cache_dir = ""  # tokenised text is kept here; "": in the workdir
+    c.data.max_tokenizer_bytes = 20_000_000  # how much text trains the tokenizer
+    c.data.prefetch = 8  # batches prepared ahead
+
+    c.tokenizer = ConfigDict()
+    c.tokenizer.kind = "wordpiece"  # wordpiece | bpe | unigram | sp_bpe | char
+    c.tokenizer.path = ""  # load this one (folder or file); "": train one on the source
+    c.tokenizer.vocab_size = 8192  # of a tokenizer that is trained
+    c.tokenizer.lowercase = True  # wordpiece only
+
+    c.optimizer = ConfigDict()
+    c.optimizer.name = "adamw"
+    c.optimizer.learning_rate = 1e-3  # the peak
+    c.optimizer.schedule = "linear"  # after warmup: linear | cosine | rsqrt | constant
+    c.optimizer.warmup_steps = 100
+    c.optimizer.end_factor = 0.0  # last learning rate over the peak (linear, cosine)
+    c.optimizer.b1 = 0.9
+    c.optimizer.b2 = 0.999
+    c.optimizer.epsilon = 1e-6
+    c.optimizer.weight_decay = 0.01
+    c.optimizer.clip_norm = 1.0  # of the global gradient; 0: no clipping
+    # (pattern, group) pairs: the first pattern found in a parameter's path gives its group.
+    c.optimizer.rules = ((r"/(bias|scale)$", "no_decay"), (r"", "decay"))
+    # group -> (learning rate factor, weight decay factor); a factor (0, 0) freezes the group.
+    c.optimizer.groups = ConfigDict({"decay": (1.0, 1.0), "no_decay": (1.0, 0.0)})
+
+    c.evaluation = ConfigDict()
+    c.evaluation.every = 200  # steps; 0: at the end only
+    c.evaluation.batch_size = 0  # 0: as in training
+    c.evaluation.max_rows = 0  # 0: the whole held-out split
+    c.evaluation.metric = "eval/loss"  # what "best" means
+    c.evaluation.higher_is_better = False
+
+    c.checkpoint = ConfigDict()
+    c.checkpoint.every = 500  # steps; the last step is always saved; 0: no checkpoints at all
+    c.checkpoint.keep = 2  # newest ones to keep, besides the best
+
+    c.logging = ConfigDict()
+    c.logging.every = 20  # steps
+    c.logging.tensorboard = True
+
+    c.mesh = ConfigDict()  # devices along each axis; -1: all that are left
+    c.mesh.data = -1  # rows split, parameters copied
+    c.mesh.fsdp = 1  # rows and parameters split
+    c.mesh.sequence = 1  # tokens of a row split
+    c.mesh.tensor = 1  # heads, feed-forward and vocabulary split
+    # logical axis name -> mesh axes (model/sharding.py)
+    c.sharding = (
+        ("batch", ("data", "fsdp")),
+        ("sequence", ("sequence",)),
+        ("heads", ("tensor",)),
+        ("mlp", ("tensor",)),
+        ("vocab", ("tensor",)),
+        ("width", ("fsdp",)),
+    )
+    return c
+
+
+def choose(kind: str, name: str, table: dict[str, Any]) -> Any:
+    """``table[name]``, or a ConfigError that lists the names and the nearest one."""
+    if name in table:
+        return table[name]
+    near = difflib.get_close_matches(name, table, 1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    raise ConfigError(f"There is no {kind} {name!r}{hint}; choose one of {', '.join(table)}.")
+
+
+def arguments(arg: str, **defaults: str) -> dict[str, str]:
+    """Reads a config argument such as ``size=tiny,task=pair``; ConfigError on an unknown key."""
+    values = dict(defaults)
+    for item in filter(None, arg.split(",")):
+        key, _, value = item.partition("=")
+        choose("config argument", key, defaults)
+        values[key] = value
+    return values
+
+
+def lock(c: ConfigDict) -> ConfigDict:
+    """Locks the config: from here on only existing keys can be set, with their own type."""
+    return c.lock()

@@ -1,0 +1,63 @@
+"""Predict the next token (GPT; Radford et al. 2018, section 3.1)."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+
+from model.heads import Heads
+from train.objectives import Pair, accuracy, cross_entropy
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """Next-token prediction on a stream of documents.
+
+    Attributes:
+      length: tokens in a row.
+      isolate_documents: a token sees and is predicted from its own document only; otherwise the
+        row is one text, as GPT-2 was trained, with the end-of-text token as the border.
+    """
+
+    length: int
+    isolate_documents: bool
+    rows: ClassVar[str] = "stream"
+
+    @property
+    def window(self) -> int:
+        """One token more than the row: inputs and targets are shifted by one."""
+        return self.length + 1
+
+    @property
+    def targets(self) -> int:
+        """Every position predicts."""
+        return self.length
+
+    def head(self) -> Heads:
+        """The LM head."""
+        return Heads(lm=True)
+
+    def features(
+        self, example: dict[str, Any], rng: np.random.Generator, tokenizer: Any
+    ) -> dict[str, np.ndarray]:
+        """Shifts a window [length + 1] into `tokens`, `targets` and `weights` [length]."""
+        tokens, segments = example["tokens"], example["segment_ids"]
+        row = {"tokens": tokens[:-1].astype(np.int32), "targets": tokens[1:].astype(np.int32)}
+        if not self.isolate_documents:
+            return {**row, "weights": np.ones(self.length, np.float32)}
+        return {
+            **row,
+            "weights": (segments[1:] == segments[:-1]).astype(np.float32),
+            "segment_ids": segments[:-1].astype(np.int32),
+            "positions": example["positions"][:-1].astype(np.int32),
+        }
+
+    def loss(
+        self, apply: Callable[..., Any], params: Any, batch: dict[str, jax.Array], rng: Any
+    ) -> tuple[dict[str, Pair], dict[str, Pair]]:
+        """Mean negative log-likelihood over all targets of the batch, in nats a token."""
+        logits = apply(params, batch, rng)["logits"]
+        targets = (logits, batch["targets"], batch["weights"])
+        return {"loss": cross_entropy(*targets)}, {"accuracy": accuracy(*targets)}

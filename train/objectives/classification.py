@@ -1,0 +1,88 @@
+"""Classify a text or a pair of texts (Devlin et al. 2019, section 4.1; Radford et al. 2018, 3.3)."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from model.heads import Heads
+from train.objectives import Pair, accuracy, cross_entropy, pad
+
+
+def truncate_pair(
+    first: np.ndarray, second: np.ndarray, room: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts the ends of the longer text until both fit into `room` tokens, as BERT does."""
+    half = room // 2
+    keep_second = min(len(second), max(half, room - len(first)))
+    keep_first = min(len(first), room - keep_second)
+    return first[:keep_first], second[:keep_second]
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """A label for each row from the backbone's pooled state.
+
+    Attributes:
+      length: tokens in a row; longer texts are cut.
+      num_labels: classes.
+    """
+
+    length: int
+    num_labels: int
+    rows: ClassVar[str] = "examples"
+    window: ClassVar[int] = 0
+    targets: ClassVar[int] = 0
+
+    def head(self) -> Heads:
+        """The classifier."""
+        return Heads(num_labels=self.num_labels)
+
+    def features(
+        self, example: dict[str, Any], rng: np.random.Generator, tokenizer: Any
+    ) -> dict[str, np.ndarray]:
+        """[CLS] a [SEP] b [SEP], without the tokens that the tokenizer does not have.
+
+        GPT's tokenizers have no [CLS]; there the end-of-text token follows each text, and the last
+        one's state is what is classified.
+        """
+        start = [] if tokenizer.cls_id is None else [tokenizer.cls_id]
+        end = tokenizer.eos_id if tokenizer.sep_id is None else tokenizer.sep_id
+        end = [] if end is None else [end]
+        first, second = example["tokens_a"], example["tokens_b"]
+        ends = len(end) * (2 if len(second) else 1)
+        first, second = truncate_pair(first, second, self.length - len(start) - ends)
+        parts = [start, first, end]
+        if len(second):
+            parts += [second, end]
+        tokens = np.concatenate([np.asarray(part, np.int32) for part in parts])
+        types = np.arange(len(tokens)) >= len(start) + len(first) + len(end)
+        return {
+            "tokens": pad(tokens, self.length, "int32"),
+            "segment_ids": pad(np.ones(len(tokens)), self.length, "int32"),
+            "token_types": pad(types, self.length, "int32"),
+            "labels": np.int32(example["label"]),
+            "label_weights": np.float32(1),
+        }
+
+    def loss(
+        self, apply: Callable[..., Any], params: Any, batch: dict[str, jax.Array], rng: Any
+    ) -> tuple[dict[str, Pair], dict[str, Pair]]:
+        """Mean negative log-likelihood of the label, in nats."""
+        logits = apply(params, batch, rng)["class_logits"]
+        labels = (logits, batch["labels"], batch["label_weights"])
+        return {"loss": cross_entropy(*labels)}, {"accuracy": accuracy(*labels)}
+
+    def predict(
+        self, apply: Callable[..., Any], params: Any, batch: dict[str, jax.Array]
+    ) -> dict[str, jax.Array]:
+        """For each row [B]: the predicted class, the label, and the weight (0: no example)."""
+        logits = apply(params, batch)["class_logits"]
+        return {
+            "predictions": jnp.argmax(logits, axis=-1),
+            "labels": batch["labels"],
+            "weights": batch["label_weights"],
+        }

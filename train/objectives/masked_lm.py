@@ -1,0 +1,145 @@
+"""Predict masked tokens (BERT; Devlin et al. 2019, section 3.1, task 1, and appendix A.1)."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+
+from model.heads import Heads
+from train.objectives import Pair, accuracy, cross_entropy, pad
+
+
+def choose_positions(
+    candidates: np.ndarray, word_start: np.ndarray, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draws the positions to predict.
+
+    Args:
+      candidates: sorted positions [N] that may be drawn.
+      word_start: [N] bool, True where a candidate begins a word. All True draws single tokens;
+        otherwise a word is drawn with all its pieces or not at all.
+      count: how many positions to draw, at most; a word that would go beyond is passed over.
+      rng: the row's own generator.
+
+    Returns:
+      Sorted positions, `count` of them or a few less where whole words do not fill up.
+    """
+    if word_start.all():
+        return np.sort(rng.permutation(candidates)[:count])
+    word = np.cumsum(word_start) - word_start[0]
+    sizes = np.bincount(word)
+    chosen, left = np.zeros(len(sizes), bool), count
+    for index in rng.permutation(len(sizes)):
+        if sizes[index] <= left:
+            chosen[index] = True
+            left -= sizes[index]
+        if left == 0:
+            break
+    return candidates[chosen[word]]
+
+
+def mask_tokens(
+    tokens: np.ndarray,
+    mask_rate: float,
+    whole_word: bool,
+    max_targets: int,
+    rng: np.random.Generator,
+    tokenizer: Any,
+) -> dict[str, np.ndarray]:
+    """Replaces tokens and says what they were.
+
+    Of the `mask_rate` of all ordinary tokens (at least one), 80% become the mask token, 10% a
+    random ordinary token, 10% stay (appendix A.1). A fresh draw for each row and epoch.
+
+    Args:
+      tokens: [N] ids, special tokens included; these are never chosen.
+      mask_rate: share of the ordinary tokens that are predicted.
+      whole_word: draw words instead of pieces.
+      max_targets: the fixed size P of the target arrays.
+      rng: the row's own generator.
+      tokenizer: gives mask_id, is_special [V], word_start [V].
+
+    Returns:
+      `tokens` [N], `target_positions`, `targets` and `weights` [P], filled up with weight 0.
+    """
+    candidates = np.flatnonzero(~tokenizer.is_special[tokens])
+    starts = np.ones(len(candidates), bool)
+    if whole_word:
+        starts = tokenizer.word_start[tokens[candidates]]
+    count = min(max_targets, max(1, round(len(candidates) * mask_rate)))
+    positions = choose_positions(candidates, starts, count, rng)
+
+    draw = rng.random(len(positions))
+    ordinary = np.flatnonzero(~tokenizer.is_special)
+    masked = tokens.astype(np.int32)
+    masked[positions[draw < 0.8]] = tokenizer.mask_id
+    at_random = positions[(draw >= 0.8) & (draw < 0.9)]
+    masked[at_random] = rng.choice(ordinary, len(at_random))
+    return {
+        "tokens": masked,
+        "target_positions": pad(positions, max_targets, "int32"),
+        "targets": pad(tokens[positions], max_targets, "int32"),
+        "weights": pad(np.ones(len(positions)), max_targets, "float32"),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """Masked-token prediction on full rows: [CLS], a window of the text, [SEP].
+
+    Attributes:
+      length: tokens in a row.
+      mask_rate: share of the tokens that are predicted.
+      whole_word: mask all pieces of a word together.
+      isolate_documents: a token sees its own document only.
+    """
+
+    length: int
+    mask_rate: float
+    whole_word: bool
+    isolate_documents: bool
+    rows: ClassVar[str] = "stream"
+
+    @property
+    def window(self) -> int:
+        """Two places are for [CLS] and [SEP]."""
+        return self.length - 2
+
+    @property
+    def targets(self) -> int:
+        """The largest number of predicted positions in a row."""
+        return max(1, round(self.window * self.mask_rate))
+
+    def head(self) -> Heads:
+        """The LM head."""
+        return Heads(lm=True)
+
+    def features(
+        self, example: dict[str, Any], rng: np.random.Generator, tokenizer: Any
+    ) -> dict[str, np.ndarray]:
+        """Frames a window [length - 2] and masks it; arrays of [length] and [targets]."""
+        text = example["tokens"]
+        tokens = np.concatenate([[tokenizer.cls_id], text, [tokenizer.sep_id]])
+        row = mask_tokens(
+            tokens, self.mask_rate, self.whole_word, self.targets, rng, tokenizer
+        )
+        if not self.isolate_documents:
+            return row
+        segments, positions = example["segment_ids"], example["positions"]
+        # [CLS] joins the first document of the row, which therefore starts at position 1.
+        shifted = positions + (segments == segments[0])
+        return {
+            **row,
+            "segment_ids": np.pad(segments, 1, mode="edge").astype(np.int32),
+            "positions": np.concatenate([[0], shifted, shifted[-1:] + 1]).astype(np.int32),
+        }
+
+    def loss(
+        self, apply: Callable[..., Any], params: Any, batch: dict[str, jax.Array], rng: Any
+    ) -> tuple[dict[str, Pair], dict[str, Pair]]:
+        """Mean negative log-likelihood of the masked tokens, in nats."""
+        logits = apply(params, batch, rng)["logits"]
+        targets = (logits, batch["targets"], batch["weights"])
+        return {"loss": cross_entropy(*targets)}, {"accuracy": accuracy(*targets)}
