@@ -1,0 +1,123 @@
+"""The compiled functions of a run: everything that depends on the config but not on the data.
+
+Runs of one shape share a Program (and its compilations): in a study, only the first run of each
+shape pays for tracing and compiling.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from model import sharding
+from model.api import Model, build
+from model.flops import training_flops
+from train import objectives
+from train.mesh import check_batch, make_mesh, replicated
+from train.optimizer import make_optimizer, schedule
+from train.state import State, create, shardings
+from train.step import bind, eval_step, predict_step, train_step
+from train.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Program:
+    """A model, its objective and optimizer, and the jitted functions on them.
+
+    Attributes:
+      init: ``init(key) -> State``, created in place on the mesh.
+      train_step: ``train_step(state, batch, key) -> (state, metrics)``; the state is donated.
+      eval_step: ``eval_step(params, batch) -> metrics``.
+      predict: ``predict(params, batch) -> arrays``; None where the objective has none.
+      reset: ``reset(params) -> State`` at step 0 with these parameters (after `init_from`).
+      shardings: of the State.
+      schedule: step -> learning rate.
+      flops_per_step: of training, by formula (model/flops.py).
+    """
+
+    model: Model
+    objective: Any
+    mesh: Mesh
+    init: Callable[[jax.Array], State]
+    train_step: Callable[..., Any]
+    eval_step: Callable[..., Any]
+    predict: Callable[..., Any] | None
+    reset: Callable[[Any], State]
+    shardings: State
+    schedule: optax.Schedule
+    flops_per_step: int
+
+
+# What neither the model, nor the step, nor its compilation depends on.
+NOT_COMPILED = ("seed", "init_from", "data", "tokenizer", "evaluation", "checkpoint", "logging")
+
+
+def make_program(config: ConfigDict, num_labels: int) -> Program:
+    """The Program of a config whose model is complete (vocabulary size known)."""
+    key = {name: value for name, value in json.loads(config.to_json()).items()}
+    for name in NOT_COMPILED:
+        key.pop(name)
+    rows = config.evaluation.batch_size or config.batch_size
+    return _make(json.dumps(key, sort_keys=True), num_labels, rows)
+
+
+@functools.lru_cache(maxsize=16)
+def _make(key: str, num_labels: int, eval_rows: int) -> Program:
+    config = ConfigDict(json.loads(key))
+    mesh = make_mesh(config.mesh)
+    check_batch("batch_size", config.batch_size, config.accumulate, mesh)
+    check_batch("evaluation.batch_size", eval_rows, 1, mesh)
+    objective = objectives.build(config, num_labels)
+    model = build(config.model, objective.head())
+    check_length(config)
+    optimizer = make_optimizer(config.optimizer, config.steps, model.shapes)
+    places = shardings(model, optimizer, mesh, config.sharding)
+
+    def jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def with_rules(*args: Any) -> Any:
+            with sharding.use(mesh, config.sharding):
+                return function(*args)
+
+        return jax.jit(with_rules, **options)
+
+    step = bind(train_step, model, objective, optimizer, config.accumulate)
+    flops = training_flops(config.model, objective.head(), config.length, objective.targets)
+    fresh = lambda rng: create(model, optimizer, rng)  # noqa: E731
+    return Program(
+        model=model,
+        objective=objective,
+        mesh=mesh,
+        init=jit(fresh, out_shardings=places),
+        train_step=jit(step, donate_argnums=0, out_shardings=(places, replicated(mesh))),
+        eval_step=jit(bind(eval_step, model, objective), out_shardings=replicated(mesh)),
+        predict=jit(bind(predict_step, model, objective), out_shardings=replicated(mesh))
+        if hasattr(objective, "predict")
+        else None,
+        reset=jit(
+            lambda params: dataclasses.replace(fresh(jax.random.key(0)), params=params,
+                                               opt_state=optimizer.init(params)),
+            out_shardings=places,
+        ),
+        shardings=places,
+        schedule=schedule(config.optimizer, config.steps),
+        flops_per_step=flops * config.batch_size,
+    )
+
+
+def check_length(config: ConfigDict) -> None:
+    """UserError if rows are longer than the model's position table or too short to hold text."""
+    if config.length > config.model.max_length:
+        raise UserError(
+            f"config.length {config.length} is longer than the model's position table "
+            f"(config.model.max_length {config.model.max_length}); shorten the rows or, when "
+            "training from scratch, enlarge the table."
+        )
+    if config.length < 8:
+        raise UserError(f"config.length {config.length} is too short; use at least 8 tokens.")

@@ -1,0 +1,130 @@
+"""A run's folder: its lock, its config, and where its results came from."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from train.errors import UserError
+
+# Keys that may change when a run goes on: they do not change what is computed.
+FREE = ("logging.", "mesh.", "sharding", "data.prefetch", "checkpoint.", "compilation_cache")
+
+
+@contextlib.contextmanager
+def locked(workdir: pathlib.Path) -> Iterator[None]:
+    """Holds the run's lock, which ends with the process; UserError if another one has it.
+
+    With several processes, the first one holds it for all.
+    """
+    if jax.process_index() != 0:
+        yield
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    with open(workdir / ".lock", "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise UserError(
+                f"Another process ({file.read().strip() or 'unknown'}) is training in {workdir}; "
+                "wait for it, stop it, or choose another --workdir."
+            ) from None
+        file.truncate(0)
+        file.write(f"pid {os.getpid()} on {platform.node()}")
+        file.flush()
+        yield
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dict -> {"a.b": value}."""
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def read_config(workdir: pathlib.Path) -> ConfigDict:
+    """The config of the run in `workdir`; UserError if there is none."""
+    path = workdir / "config.json"
+    if not path.exists():
+        raise UserError(f"{workdir} holds no run (no config.json in it); check the path.")
+    return ConfigDict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def check_config(workdir: pathlib.Path, config: ConfigDict, force: bool) -> None:
+    """UserError if `workdir` holds a run of another config, with the differences."""
+    if force or not (workdir / "config.json").exists():
+        return
+    old = flatten(json.loads((workdir / "config.json").read_text(encoding="utf-8")))
+    new = flatten(json.loads(config.to_json()))
+    changed = [
+        f"{key}: {old.get(key)!r} there, {new.get(key)!r} asked"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and not key.startswith(FREE)
+    ]
+    if changed:
+        raise UserError(
+            f"{workdir} holds another run's config ({'; '.join(changed)}); choose another "
+            "--workdir, or pass --force_config to go on with the new values."
+        )
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def config_hash(config: ConfigDict) -> str:
+    """Sixteen hex digits that name a config."""
+    return hashlib.sha256(config.to_json(sort_keys=True).encode()).hexdigest()[:16]
+
+
+def revision() -> str:
+    """The code's git revision, with "+" after it if files were changed; "" outside a checkout."""
+    here = pathlib.Path(__file__).resolve().parent.parent
+
+    def git(*args: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(here), *args], capture_output=True, text=True, check=False
+        ).stdout.strip()
+
+    if not (here / ".git").exists():
+        return ""
+    return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain") else "")
+
+
+def lineage(config: ConfigDict, data: str, tokenizer: str) -> dict[str, Any]:
+    """Everything that a figure of this run depends on."""
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "tokenizers")
+    return {
+        "revision": revision(),
+        "config_hash": config_hash(config),
+        "data": data,
+        "tokenizer": tokenizer,
+        "seed": config.seed,
+        "device": jax.devices()[0].device_kind,
+        "device_count": jax.device_count(),
+        "process_count": jax.process_count(),
+        "platform": jax.default_backend(),
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in names},
+        "command": sys.argv,
+    }
