@@ -1,0 +1,284 @@
+"""The one door to the data: from the config to rows for training and for evaluation."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from input_pipeline.config_sources import prepare_tokenizer, source_specs
+from input_pipeline.errors import DataError
+from input_pipeline.packing import ChainedRows, ExampleRows, RowSource, SentenceRows, StreamRows
+from input_pipeline.sources import SourceSpec, fingerprint, read_documents, read_examples
+from input_pipeline.token_store import ExampleStore, TokenStore, build_example_store, build_store
+from input_pipeline.tokenizers import Tokenizer
+
+__all__ = ["Prepared", "holdout_cut", "prepare_rows", "prepare_tokenizer"]
+
+KINDS = ("stream", "sentences", "examples")
+_STORE_VERSION = 1  # part of every store's name: raise it when what a store holds changes
+_SHOWN = ("tokens", "bytes", "documents", "sentences", "examples")
+_PLACES = ("data_dir", "cache_dir", "prefetch")  # do not change what training reads
+_HOLDOUT_SEED = 0  # which examples are held out is the data's, not the run's
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What training reads.
+
+    Attributes:
+        train: row sources.
+        weights: the rate of each, adding up to 1.
+        evaluation: "eval" -> all held-out rows; with several sources also "eval/<source>" -> its.
+            Empty where nothing is held out.
+        label_names: class names in the order of their ids; empty without labels.
+        fingerprint: SHA-256 in hex of data, tokenizer and options.
+        summary: per source: spec, rows, tokens, bytes, documents or examples.
+    """
+
+    train: list[RowSource]
+    weights: list[float]
+    evaluation: dict[str, RowSource]
+    label_names: tuple[str, ...]
+    fingerprint: str
+    summary: dict
+
+
+def _eval_specs(data: ConfigDict) -> list[SourceSpec]:
+    """The sources of evaluation; empty where part of the training data is held out instead."""
+    if data.eval_source:
+        return source_specs(data, data.eval_source, data.eval_split or data.split)
+    if not data.eval_split:
+        return []
+    specs = source_specs(data, data.source, data.eval_split)
+    for spec in specs:
+        if not spec.is_tfds:
+            raise DataError(
+                f"'{spec.spec}' is made of files, which have no split '{data.eval_split}';"
+                " set --config.data.eval_source instead of eval_split"
+            )
+    return specs
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _short_name(spec: SourceSpec) -> str:
+    """Name a source in a file's name: its letters and digits, the last 40, and its split."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", f"{spec.spec}-{spec.split}")[-40:].strip("-")
+
+
+def _store_folder(cache_dir: Path, spec: SourceSpec, *identity: object) -> Path:
+    digest = _digest(_STORE_VERSION, fingerprint(spec), *identity)
+    return cache_dir / f"{_short_name(spec)}-{digest[:16]}"
+
+
+def _text_store(
+    spec: SourceSpec, tokenizer: Tokenizer, cache_dir: Path, sentences: bool
+) -> TokenStore:
+    folder = _store_folder(cache_dir, spec, tokenizer.fingerprint, sentences)
+    return build_store(folder, read_documents(spec), tokenizer, sentences=sentences)
+
+
+def _example_store(
+    spec: SourceSpec, tokenizer: Tokenizer, cache_dir: Path, labels: Sequence[str]
+) -> ExampleStore:
+    folder = _store_folder(cache_dir, spec, tokenizer.fingerprint, "examples", labels)
+    return build_example_store(folder, read_examples(spec), tokenizer, labels)
+
+
+def holdout_cut(store: TokenStore, fraction: float) -> int:
+    """Give the token at which the held-out tail of a corpus begins.
+
+    It is the first document that begins in the last `fraction` of the tokens; the exact token where
+    there is none, or where this would change the hold-out's size by more than half.
+    """
+    total = len(store.tokens)
+    exact = int(total * (1 - fraction))
+    following = int(store.documents[np.searchsorted(store.documents, exact, "left")])
+    return following if following - exact <= (total - exact) / 2 else exact
+
+
+def _text_rows(
+    store: TokenStore, kind: str, start: int, stop: int, length: int, seed: int | None
+) -> RowSource:
+    if kind == "sentences":
+        return SentenceRows(store, start, stop, length)
+    return StreamRows(store, start, stop, length, seed)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """One row source a training source, and (source, rows) of what is held out."""
+
+    stores: list[TokenStore] | list[ExampleStore]
+    train: list[RowSource]
+    evaluation: list[tuple[SourceSpec, RowSource]]
+    labels: tuple[str, ...]
+
+
+def _prepare_text(
+    data: ConfigDict, tokenizer: Tokenizer, kind: str, length: int, cache_dir: Path, seed: int
+) -> _Parts:
+    sentences = kind == "sentences"
+    specs, eval_specs = source_specs(data, data.source, data.split), _eval_specs(data)
+    stores = [_text_store(spec, tokenizer, cache_dir, sentences) for spec in specs]
+    hold_out = 0.0 if eval_specs else data.holdout
+    cuts = [holdout_cut(s, hold_out) if hold_out else len(s.tokens) for s in stores]
+    for store, cut in zip(stores, cuts, strict=True):
+        if not cut > 0:
+            raise DataError(
+                f"--config.data.holdout={hold_out} leaves no text to train on in"
+                f" '{store.folder.name}' ({len(store.tokens)} tokens); lower it or add text"
+            )
+    train = [
+        _text_rows(store, kind, 0, cut, length, seed + number)
+        for number, (store, cut) in enumerate(zip(stores, cuts, strict=True))
+    ]
+    if eval_specs:
+        eval_stores = [_text_store(spec, tokenizer, cache_dir, sentences) for spec in eval_specs]
+        parts = [(spec, s, 0) for spec, s in zip(eval_specs, eval_stores, strict=True)]
+    else:
+        held = zip(specs, stores, cuts, strict=True)
+        parts = [(spec, s, cut) for spec, s, cut in held if cut < len(s.tokens)]
+    evaluation = [
+        (spec, _text_rows(store, kind, start, len(store.tokens), length, None))
+        for spec, store, start in parts
+    ]
+    return _Parts(stores, train, evaluation, ())
+
+
+def _label_names(data: ConfigDict, specs: Sequence[SourceSpec]) -> tuple[str, ...]:
+    """The config's labels; else the training split's, numbers by value, names by alphabet."""
+    if data.labels:
+        return tuple(str(name) for name in data.labels)
+    found = {example.label for spec in specs for example in read_examples(spec)}
+    numeric = all(label.isdecimal() for label in found)
+    return tuple(sorted(found, key=int if numeric else str))
+
+
+def _prepare_examples(data: ConfigDict, tokenizer: Tokenizer, cache_dir: Path, seed: int) -> _Parts:
+    specs, eval_specs = source_specs(data, data.source, data.split), _eval_specs(data)
+    labels = _label_names(data, specs)
+    stores = [_example_store(spec, tokenizer, cache_dir, labels) for spec in specs]
+    train, evaluation = [], []
+    for spec, store in zip(specs, stores, strict=True):
+        # Files are often sorted by label, so the hold-out is drawn, and drawn alike in every run.
+        order = np.random.default_rng(_HOLDOUT_SEED).permutation(len(store))
+        held = 0 if eval_specs else round(len(store) * data.holdout)
+        if held == len(store):
+            raise DataError(
+                f"--config.data.holdout={data.holdout} leaves no example of '{spec.spec}' to train"
+                " on; lower it"
+            )
+        train.append(ExampleRows(store, np.sort(order[held:])))
+        if held:
+            evaluation.append((spec, ExampleRows(store, np.sort(order[:held]))))
+    for spec in eval_specs:
+        store = _example_store(spec, tokenizer, cache_dir, labels)
+        evaluation.append((spec, ExampleRows(store, np.arange(len(store)))))
+    if data.budget:
+        train = _within_budget(train, data.budget, seed)
+    return _Parts(stores, train, evaluation, labels)
+
+
+def _within_budget(train: Sequence[ExampleRows], budget: int, seed: int) -> list[ExampleRows]:
+    """Draw `budget` examples from all sources; with one seed, a smaller budget's are among them."""
+    ends = np.cumsum([len(rows) for rows in train])
+    if budget > ends[-1]:
+        raise DataError(
+            f"--config.data.budget={budget} exceeds the {ends[-1]} labelled examples for training;"
+            " lower it, or 0 takes all"
+        )
+    chosen = np.sort(np.random.default_rng([seed]).permutation(ends[-1])[:budget])
+    parts = np.split(chosen, np.searchsorted(chosen, ends[:-1]))
+    starts = ends - [len(rows) for rows in train]
+    return [
+        ExampleRows(rows.store, rows.indices[part - start])
+        for rows, part, start in zip(train, parts, starts, strict=True)
+    ]
+
+
+def _mixture_weights(data: ConfigDict, train: Sequence[RowSource]) -> list[float]:
+    weights = [float(w) for w in data.weights] or [float(len(rows)) for rows in train]
+    if len(weights) != len(train) or min(weights) < 0 or sum(weights) == 0:
+        raise DataError(
+            f"--config.data.weights has {len(weights)} numbers for {len(train)} sources; give each"
+            " source one, none below 0"
+        )
+    return [weight / sum(weights) for weight in weights]
+
+
+def _by_name(evaluation: Sequence[tuple[SourceSpec, RowSource]]) -> dict[str, RowSource]:
+    if not evaluation:
+        return {}
+    result: dict[str, RowSource] = {"eval": ChainedRows([rows for _, rows in evaluation])}
+    if len(evaluation) > 1:
+        result |= {f"eval/{_short_name(spec)}": rows for spec, rows in evaluation}
+    return result
+
+
+def prepare_rows(
+    data: ConfigDict,
+    tokenizer: Tokenizer,
+    kind: str,
+    length: int,
+    cache_dir: str | os.PathLike,
+    seed: int,
+) -> Prepared:
+    """Tokenise what the config names (once: stores are kept in `cache_dir`) and give its rows.
+
+    Args:
+        data: config.data.
+        tokenizer: the run's tokenizer.
+        kind: "stream" (windows), "sentences" (rows of sentences) or "examples" (labelled).
+        length: tokens of a row; examples come whole.
+        cache_dir: where token stores are kept; each is named after source, content, tokenizer and
+            options, so runs share it.
+        seed: of the windows' phases and of the examples within the budget.
+
+    Raises:
+        DataError: anything about the data that the user has to mend.
+    """
+    if kind not in KINDS:
+        raise DataError(f"rows of kind '{kind}' do not exist; the kinds are {', '.join(KINDS)}")
+    cache_dir = Path(cache_dir)
+    if kind == "examples":
+        parts = _prepare_examples(data, tokenizer, cache_dir, seed)
+    else:
+        parts = _prepare_text(data, tokenizer, kind, length, cache_dir, seed)
+    weights = _mixture_weights(data, parts.train)
+    specs = source_specs(data, data.source, data.split)
+    # A small budget may leave a source without examples.
+    used = [number for number, rows in enumerate(parts.train) if len(rows)]
+    total = sum(weights[number] for number in used)
+    evaluation = _by_name(parts.evaluation)
+    summary = {
+        "sources": [
+            {"source": spec.spec, "split": spec.split, "rows": len(rows), "weight": weight}
+            | {key: store.meta[key] for key in _SHOWN if key in store.meta}
+            for spec, store, rows, weight in zip(
+                specs, parts.stores, parts.train, weights, strict=True
+            )
+        ],
+        "evaluation": {name: len(rows) for name, rows in evaluation.items()},
+        "labels": list(parts.labels),
+    }
+    return Prepared(
+        train=[parts.train[number] for number in used],
+        weights=[weights[number] / total for number in used],
+        evaluation=evaluation,
+        label_names=parts.labels,
+        fingerprint=_digest(
+            [store.folder.name for store in parts.stores],
+            {key: value for key, value in data.to_dict().items() if key not in _PLACES},
+            [kind, length, seed],
+        ),
+        summary=summary,
+    )

@@ -1,0 +1,202 @@
+"""Rows for models from token stores: windows of a stream, runs of sentences, labelled examples.
+
+A row source finds row `index` of any epoch in O(1) (windows, examples) or from a plan of one
+integer a row (sentences). Arrays in a row are of any length; objectives give them a fixed shape.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from input_pipeline.errors import DataError
+from input_pipeline.token_store import ExampleStore, TokenStore
+
+Row = dict[str, np.ndarray]
+
+
+class RowSource(Protocol):
+    """Rows that are found by epoch and index."""
+
+    def __len__(self) -> int:
+        """Give the number of rows in an epoch."""
+
+    def row(self, epoch: int, index: int, rng: np.random.Generator) -> Row:
+        """Give row `index` of an epoch; `rng` is for this row's own random choices."""
+
+
+class StreamRows:
+    """Consecutive windows of `length` tokens over tokens [start, stop) of a store.
+
+    With a seed, each epoch begins at a phase of its own, so that windows are cut elsewhere; the
+    tokens before the phase and after the last whole window (fewer than 2 * length) sit that epoch
+    out. Without a seed every token comes exactly once, the last window padded with segment 0.
+    """
+
+    def __init__(self, store: TokenStore, start: int, stop: int, length: int, seed: int | None):
+        self._store, self._start, self._stop, self._length = store, start, stop, length
+        self._seed = seed
+        size = stop - start
+        whole = (size - length + 1) // length  # windows that fit whatever the phase
+        self._rows = max(1, whole) if seed is not None else -(-size // length)
+
+    def __len__(self) -> int:
+        """Return the number of windows in an epoch."""
+        return self._rows
+
+    @property
+    def text_bytes(self) -> int:
+        """UTF-8 bytes of the text under these rows."""
+        return self._store.text_bytes(self._start, self._stop)
+
+    def _phase(self, epoch: int) -> int:
+        if self._seed is None:
+            return 0
+        spare = self._stop - self._start - self._rows * self._length
+        return int(np.random.default_rng([self._seed, epoch]).integers(max(0, spare) + 1))
+
+    def row(self, epoch: int, index: int, rng: np.random.Generator) -> Row:
+        """Give one window.
+
+        Returns:
+            tokens [length] int32; segment_ids [length] int32, documents counted from 1, 0 where
+            padded; positions [length] int32, counted from each document's first token in the row.
+        """
+        first = self._start + self._phase(epoch) + index * self._length
+        count = min(self._length, self._stop - first)
+        documents = self._store.documents
+        low = int(np.searchsorted(documents, first, "right"))
+        high = int(np.searchsorted(documents, first + count, "left"))
+        starts = np.concatenate([[0], documents[low:high] - first])  # of segments, in the row
+        segments = np.searchsorted(starts, np.arange(count), "right")
+        row = {k: np.zeros(self._length, np.int32) for k in ("tokens", "segment_ids", "positions")}
+        row["tokens"][:count] = self._store.tokens[first : first + count]
+        row["segment_ids"][:count] = segments
+        row["positions"][:count] = np.arange(count) - starts[segments - 1]
+        return row
+
+
+class SentenceRows:
+    """Whole sentences of one document, filled greedily up to `length` tokens.
+
+    Rows never cross a document. A sentence longer than a row is cut into rows' lengths. The plan
+    (where each row begins and ends, among the sentences) is the same in every epoch.
+    """
+
+    def __init__(self, store: TokenStore, start: int, stop: int, length: int):
+        self._store, self._length = store, length
+        self._bounds = _sentence_bounds(store, start, stop, length)
+        self._next = _greedy_next(self._bounds, store.documents, length)
+        firsts, sentence, last = [], 0, len(self._bounds) - 1
+        following = self._next.tolist()
+        while sentence < last:
+            firsts.append(sentence)
+            sentence = following[sentence]
+        self._firsts = np.array([*firsts, last], np.int64)
+        row_starts = self._bounds[self._firsts[:-1]]
+        self._document = np.searchsorted(store.documents, row_starts, "right")
+
+    def __len__(self) -> int:
+        """Return the number of rows in an epoch."""
+        return len(self._firsts) - 1
+
+    def row(self, epoch: int, index: int, rng: np.random.Generator) -> Row:
+        """Give one row.
+
+        Returns:
+            tokens [N <= length] int32; sentence_starts [S] int32, where sentences begin in it;
+            distractor [M <= length] int32, a run of whole sentences, from a random one on, of
+            another document (of another row where there is one document only; empty where there is
+            one row only).
+        """
+        first, last = self._firsts[index], self._firsts[index + 1]
+        start, stop = self._bounds[first], self._bounds[last]
+        return {
+            "tokens": self._tokens(start, stop),
+            "sentence_starts": (self._bounds[first:last] - start).astype(np.int32),
+            "distractor": self._distractor(index, rng),
+        }
+
+    def _tokens(self, start: int, stop: int) -> np.ndarray:
+        return np.asarray(self._store.tokens[start:stop], np.int32)
+
+    def _distractor(self, index: int, rng: np.random.Generator) -> np.ndarray:
+        low = int(np.searchsorted(self._document, self._document[index], "left"))
+        high = int(np.searchsorted(self._document, self._document[index], "right"))
+        if high - low == len(self):
+            low, high = index, index + 1
+        others = len(self) - (high - low)
+        if others == 0:
+            return np.zeros(0, np.int32)
+        other = int(rng.integers(others))
+        other += (high - low) * (other >= low)
+        sentence = int(rng.integers(self._firsts[other], self._firsts[other + 1]))
+        return self._tokens(self._bounds[sentence], self._bounds[self._next[sentence]])
+
+
+def _sentence_bounds(store: TokenStore, start: int, stop: int, length: int) -> np.ndarray:
+    """Give int64 [S + 1]: bounds of the sentences wholly in [start, stop), long ones cut."""
+    if store.sentences is None:
+        raise DataError(
+            f"the token store '{store.folder}' was built without sentences; delete it and run again"
+        )
+    low, high = np.searchsorted(store.sentences, [start, stop], "left")
+    if high == len(store.sentences) or store.sentences[high] > stop:
+        high -= 1
+    bounds = np.asarray(store.sentences[low : high + 1])
+    if len(bounds) < 2:
+        raise DataError(
+            f"tokens {start} to {stop} of '{store.folder.name}' hold no whole sentence; use a"
+            " larger corpus or another --config.data.holdout"
+        )
+    long = np.flatnonzero(np.diff(bounds) > length)
+    cuts = [np.arange(bounds[i] + length, bounds[i + 1], length) for i in long]
+    return np.sort(np.concatenate([bounds, *cuts])) if cuts else bounds
+
+
+def _greedy_next(bounds: np.ndarray, documents: np.ndarray, length: int) -> np.ndarray:
+    """Give int64 [S]: the sentence after the last that fits a row beginning at sentence i."""
+    ends = documents[np.searchsorted(documents, bounds[:-1], "right")]
+    limits = np.minimum(bounds[:-1] + length, ends)
+    return np.searchsorted(bounds, limits, "right") - 1
+
+
+@dataclass(frozen=True)
+class ExampleRows:
+    """Labelled examples of a store; `indices` int64 [E] says which."""
+
+    store: ExampleStore
+    indices: np.ndarray
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self.indices)
+
+    def row(self, epoch: int, index: int, rng: np.random.Generator) -> Row:
+        """Give one example: tokens_a [N], tokens_b [M] (empty without a pair), label [], int32."""
+        number = self.indices[index]
+        start, middle, stop = self.store.bounds[2 * number : 2 * number + 3]
+        return {
+            "tokens_a": np.asarray(self.store.tokens[start:middle], np.int32),
+            "tokens_b": np.asarray(self.store.tokens[middle:stop], np.int32),
+            "label": np.asarray(self.store.labels[number], np.int32),
+        }
+
+
+class ChainedRows:
+    """The rows of several sources, one source after the other."""
+
+    def __init__(self, sources: Sequence[RowSource]):
+        self._sources = list(sources)
+        self._ends = np.cumsum([len(source) for source in sources])
+
+    def __len__(self) -> int:
+        """Return the number of rows of all sources."""
+        return int(self._ends[-1])
+
+    def row(self, epoch: int, index: int, rng: np.random.Generator) -> Row:
+        """Give the row from the source that `index` falls in."""
+        number = int(np.searchsorted(self._ends, index, "right"))
+        before = int(self._ends[number - 1]) if number else 0
+        return self._sources[number].row(epoch, index - before, rng)

@@ -1,0 +1,179 @@
+"""From rows to batches: order, mixture, slicing by process, prefetch.
+
+The batch of a step is a pure function of (rows, weights, seed, step). Nothing else is state: a run
+resumes at step k by asking for step k, on any number of processes.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import grain.python as grain
+import numpy as np
+
+from input_pipeline.errors import DataError
+from input_pipeline.packing import Row, RowSource
+
+Batch = dict[str, np.ndarray]
+Features = Callable[[Row, np.random.Generator], Batch]
+
+_THREADS = 4
+_TRAIN, _EVAL, _SHUFFLE = 0, 1, 2  # keep the random streams of one seed apart
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An exception on its way out of a Grain thread.
+
+    After an exception in `map`, Grain may stay on the record, pass over it or look finished: so
+    none is raised there, and the consumer raises it.
+    """
+
+    error: Exception
+
+
+def _rng(seed: int, *key: int) -> np.random.Generator:
+    return np.random.default_rng([seed, *key])
+
+
+def mixture(rows: Sequence[RowSource], weights: Sequence[float], seed: int) -> grain.MapDataset:
+    """Give the endless order of rows: element g is (source, epoch, index), found in O(1).
+
+    Each source is shuffled anew in every epoch of its own; sources are mixed at the given rates.
+    """
+    sources = []
+    for number, source in enumerate(rows):
+        size = len(source)
+        shuffle_seed = int(np.random.SeedSequence([seed, _SHUFFLE, number]).generate_state(1)[0])
+        order = grain.MapDataset.range(size).shuffle(seed=shuffle_seed).repeat()
+        # map_with_index counts through all epochs.
+        sources.append(
+            order.map_with_index(
+                lambda position, index, number=number, size=size: (number, position // size, index)
+            )
+        )
+    return sources[0] if len(sources) == 1 else grain.MapDataset.mix(sources, list(weights))
+
+
+def _check(batch_size: int, process_index: int, process_count: int) -> slice:
+    """Give this process's rows of each global batch."""
+    if batch_size % process_count:
+        raise DataError(
+            f"batch size {batch_size} does not divide among {process_count} processes;"
+            " set --config.batch_size to a multiple"
+        )
+    share = batch_size // process_count
+    return slice(process_index * share, (process_index + 1) * share)
+
+
+def _stack(examples: Sequence[Batch]) -> Batch:
+    return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
+
+
+def _iterate(make: Callable[[int], Batch], steps: range, prefetch: int) -> Iterator[Batch]:
+    """Make the batches of `steps` in order, `prefetch` ahead, in Grain's threads."""
+
+    def guarded(step: int) -> Batch | _Failure:
+        try:
+            return make(step)
+        except Exception as error:
+            return _Failure(error)
+
+    options = grain.ReadOptions(num_threads=min(_THREADS, prefetch), prefetch_buffer_size=prefetch)
+    dataset = grain.MapDataset.range(steps.start, steps.stop).map(guarded)
+    for batch in dataset.to_iter_dataset(options):
+        if isinstance(batch, _Failure):
+            raise batch.error
+        yield batch
+
+
+def train_batches(
+    rows: Sequence[RowSource],
+    weights: Sequence[float],
+    features: Features,
+    *,
+    batch_size: int,
+    seed: int,
+    start_step: int,
+    num_steps: int,
+    process_index: int,
+    process_count: int,
+    prefetch: int,
+) -> Iterator[Batch]:
+    """Give this process's part of the global batches of steps [start_step, num_steps).
+
+    Args:
+        rows: one or several sources of rows.
+        weights: the rate of each source, of any sum.
+        features: (row, rng) -> arrays of fixed shapes; rng is keyed by (seed, row of the run), so
+            every epoch draws anew.
+        batch_size: rows of the global batch.
+        seed: of order, mixture and features.
+        start_step: the first step asked for; reaching it costs nothing.
+        num_steps: the run's steps in all.
+        process_index: this process; it takes a contiguous slice of each global batch.
+        process_count: how many there are; the global batch does not depend on it.
+        prefetch: batches made ahead in threads; 0 for none.
+
+    Raises:
+        DataError: the batch does not divide among the processes.
+    """
+    part = _check(batch_size, process_index, process_count)
+    order = mixture(rows, weights, seed)
+
+    def make(step: int) -> Batch:
+        examples = []
+        for row_of_run in range(step * batch_size + part.start, step * batch_size + part.stop):
+            source, epoch, index = order[row_of_run]
+            rng = _rng(seed, _TRAIN, row_of_run)
+            examples.append(features(rows[source].row(epoch, index, rng), rng))
+        return _stack(examples)
+
+    return _iterate(make, range(start_step, num_steps), prefetch)
+
+
+def eval_batches(
+    rows: RowSource,
+    features: Features,
+    *,
+    batch_size: int,
+    seed: int,
+    max_rows: int,
+    process_index: int,
+    process_count: int,
+    prefetch: int = 2,
+) -> Iterator[Batch]:
+    """Give this process's part of the batches that hold each row once, in order.
+
+    Random choices are keyed by (seed, row), so each evaluation sees the same masks. The last batch
+    is filled with rows of zeros (segment 0, weight 0). Every process gets as many batches.
+
+    Args:
+        rows: the evaluation rows.
+        features: (row, rng) -> arrays of fixed shapes.
+        batch_size: rows of the global batch.
+        seed: of the features.
+        max_rows: at most so many rows, spread evenly over all; 0 for all.
+        process_index: this process.
+        process_count: how many there are.
+        prefetch: batches made ahead in threads; 0 for none.
+    """
+    part = _check(batch_size, process_index, process_count)
+    size = len(rows)
+    count = min(size, max_rows) if max_rows else size
+
+    def example(number: int) -> Batch:
+        index = number * size // count
+        rng = _rng(seed, _EVAL, index)
+        return features(rows.row(0, index, rng), rng)
+
+    def make(step: int) -> Batch:
+        numbers = range(step * batch_size + part.start, step * batch_size + part.stop)
+        examples = [example(number) for number in numbers if number < count]
+        padding = len(numbers) - len(examples)
+        if padding:
+            model = examples[0] if examples else example(0)
+            zeros = {key: np.zeros_like(value) for key, value in model.items()}
+            examples.extend([zeros] * padding)
+        return _stack(examples)
+
+    return _iterate(make, range(-(-count // batch_size)), prefetch)

@@ -1,0 +1,107 @@
+"""One face for every tokenizer: Hugging Face `tokenizers`, SentencePiece, and characters.
+
+Encoding adds no special token, and text that spells a special token ("[MASK]") is encoded as the
+text it is: special ids enter a batch only where an objective puts them.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from input_pipeline.tokenizer_backends import Backend
+from input_pipeline.tokenizer_files import load_backend
+from input_pipeline.tokenizer_training import train_backend
+
+# What the published vocabularies call each role, in order of preference.
+ROLES = {
+    "pad": ("[PAD]", "<pad>"),
+    "unk": ("[UNK]", "<unk>"),
+    "cls": ("[CLS]", "<cls>", "<s>"),
+    "sep": ("[SEP]", "<sep>", "</s>"),
+    "mask": ("[MASK]", "<mask>"),
+    "bos": ("<s>", "<|endoftext|>"),
+    "eos": ("</s>", "<|endoftext|>"),
+}
+
+
+class Tokenizer:
+    """Text to token ids and back.
+
+    Attributes:
+        vocab_size: V; every id is below it.
+        pad_id: int; the end-of-text id or 0 where the vocabulary has no padding token (padding is
+            masked by `segment_ids`, so its id does no harm).
+        unk_id, cls_id, sep_id, mask_id, bos_id, eos_id: int, or None where there is no such token.
+        word_start: bool [V], whether a token begins a word (special tokens do).
+        is_special: bool [V].
+    """
+
+    def __init__(self, backend: Backend):
+        self._backend = backend
+        self.vocab_size = len(backend.pieces)
+        self.is_special = backend.is_special
+        self.word_start = backend.word_start() | backend.is_special
+        special = {backend.pieces[i]: int(i) for i in np.flatnonzero(self.is_special)}
+        roles = {
+            role: next((special[name] for name in names if name in special), None)
+            for role, names in ROLES.items()
+        }
+        self.unk_id, self.cls_id, self.sep_id = roles["unk"], roles["cls"], roles["sep"]
+        self.mask_id, self.bos_id, self.eos_id = roles["mask"], roles["bos"], roles["eos"]
+        fallback = 0 if self.eos_id is None else self.eos_id
+        self.pad_id: int = fallback if roles["pad"] is None else roles["pad"]
+        self.fingerprint = hashlib.sha256(backend.content()).hexdigest()
+
+    def encode(self, text: str) -> np.ndarray:
+        """Give int32 ids [N] of a text, without special tokens."""
+        return self._backend.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Give int32 ids [N] of each text, without special tokens; runs on all cores."""
+        return self._backend.encode_batch(texts) if texts else []
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Give the text of ids; special tokens are left out."""
+        return self._backend.decode(ids)
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Write the tokenizer into `folder`, atomically; `load_tokenizer` reads it back."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f".{self._backend.file_name}.{os.getpid()}"
+        partial.write_bytes(self._backend.content())
+        os.replace(partial, folder / self._backend.file_name)
+
+
+def train_tokenizer(
+    kind: str, texts: Iterable[str], vocab_size: int, *, lowercase: bool
+) -> Tokenizer:
+    """Train a tokenizer; the same texts give the same vocabulary.
+
+    Args:
+        kind: "wordpiece" (BERT), "bpe" (GPT-2's, over bytes), "unigram" or "sp_bpe"
+            (SentencePiece), "char".
+        texts: the text, in pieces that do not split words.
+        vocab_size: number of tokens, special ones included; an upper bound where the text is too
+            small to fill it. Characters take as many as there are.
+        lowercase: encode text in lower case (WordPiece strips accents as well, as BERT does).
+
+    Raises:
+        DataError: unknown kind, no text, or a vocabulary too small for the alphabet.
+    """
+    return Tokenizer(train_backend(kind, texts, vocab_size, lowercase))
+
+
+def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
+    """Load a tokenizer from a folder or file.
+
+    Read are: a folder that `Tokenizer.save` wrote, `tokenizer.json`, BERT's `vocab.txt`,
+    `vocab.json` + `merges.txt` (or GPT-2's `encoder.json` + `vocab.bpe`), and SentencePiece models.
+
+    Raises:
+        DataError: nothing there, or a file that is not what its name says.
+    """
+    return Tokenizer(load_backend(Path(path)))
