@@ -9,8 +9,10 @@ import sys
 from collections.abc import Iterator
 
 from input_pipeline.datasets.corpus import Prose, fraction
+from input_pipeline.datasets.docstrings import COMMENTS
 
 MIN_WORDS, MAX_WORDS = 30, 80
+_MIN_PARAGRAPH = 10  # words; what is shorter mostly names a parameter
 _ENOUGH_WORDS = 36  # a passage closes at the end of the paragraph that reaches this
 QUOTAS = {"test": 90, "validation": 45, "train": 300}  # passages of an area, where text allows
 _MAX_MODULE = 40  # passages; larger modules stay in the pre-training text, so no split hangs on one
@@ -38,10 +40,10 @@ AREAS = {
     "data_storage": "tensorflow_datasets grain orbax pyarrow huggingface_hub fsspec array_record"
     " datasets sqlite3 dbm shelve pickle pickletools zipfile tarfile gzip bz2 lzma zlib msgpack"
     " safetensors tensorstore cloudpickle google.protobuf etils.epath aiofiles h5py zarr",
-    "numerics": "numpy jax.numpy jax._src.numpy jax._src.lax jax._src.scipy jax.scipy scipy.optimize"
-    " scipy.linalg scipy.integrate scipy.interpolate scipy.signal scipy.sparse scipy.special"
-    " scipy.fft scipy.ndimage scipy.spatial scipy.odr scipy.differentiate opt_einsum einops cmath"
-    " math ml_dtypes",
+    "numerics": "numpy jax.numpy jax._src.numpy jax._src.lax jax._src.scipy jax.scipy"
+    " scipy.optimize scipy.linalg scipy.integrate scipy.interpolate scipy.signal scipy.sparse"
+    " scipy.special scipy.fft scipy.ndimage scipy.spatial scipy.odr scipy.differentiate"
+    " opt_einsum einops cmath math ml_dtypes",
     "statistics": "scipy.stats numpy.random jax._src.random jax.random jax._src.scipy.stats"
     " statistics random scipy.cluster scipy._lib._bunch optax.monte_carlo",
     "neural_networks": "flax optax jax.nn jax._src.nn jax.example_libraries haiku torch"
@@ -49,13 +51,13 @@ AREAS = {
 }
 LABELS = tuple(AREAS)
 _AREA_OF_PREFIX = {prefix: area for area, names in AREAS.items() for prefix in names.split()}
-_ALIASES = (
-    "np jnp jsp lax nnx linen tfds ocp pa hf stats scipy hugging face tensorflow pytorch arrow"
-)
+_ALIASES = "np jnp jsp lax nnx linen tfds ocp pa hf stats tensorflow pytorch arrow"
 
 
 def area_of(module: str) -> str:
-    """The area of a dotted module name; "" where it belongs to none."""
+    """The area of a dotted module name; "" where it belongs to none, as comments (`name#`) do."""
+    if module.endswith(COMMENTS):
+        return ""
     parts = module.split(".")
     for length in range(len(parts), 0, -1):
         area = _AREA_OF_PREFIX.get(".".join(parts[:length]))
@@ -70,14 +72,15 @@ def mask_names(text: str, module: str) -> str:
     Of a dotted name the last part stays: `numpy.linalg.norm` becomes `norm`.
     """
     top = module.partition(".")[0]
-    own = re.compile(rf"(?i)(?<!\w){re.escape(top)}(?:\.\w+)*(?!\w)")
+    own = re.compile(rf"(?i)(?<![\w.]){re.escape(top)}(?:\.\w+)*(?!\w)")
     return own.sub(_unqualified, _NAMES.sub(_unqualified, text))
 
 
 def passages(paragraphs: list[str]) -> list[str]:
     """Cuts a module's paragraphs into runs of whole sentences, `MIN_WORDS` to `MAX_WORDS` long."""
     done, current = [], []
-    for paragraph in paragraphs:
+    telling = [text for text in paragraphs if len(text.split()) >= _MIN_PARAGRAPH]
+    for paragraph in telling:
         for piece in _pieces(paragraph):
             size = len(piece.split())
             if sum(len(p.split()) for p in current) + size > MAX_WORDS:
@@ -129,15 +132,15 @@ def _pieces(paragraph: str) -> list[str]:
 
 def _unqualified(match: re.Match) -> str:
     head, dot, last = match[0].rpartition(".")
-    return last if dot and head else MASK
+    return last if dot and head and not _NAMES.fullmatch(last) else MASK
 
 
 def _library_names() -> re.Pattern:
     """Names of the distributions in the table; those of the standard library are common words."""
     tops = {prefix.partition(".")[0] for prefix in _AREA_OF_PREFIX} - sys.stdlib_module_names
-    names = sorted({*tops, *_ALIASES.split()} - {"pydoc_data", "face", "hugging"})
+    names = sorted({*tops, *_ALIASES.split()} - {"pydoc_data"})
     return re.compile(
-        rf"(?i)(?<!\w)(?:hugging face|{'|'.join(map(re.escape, names))})(?:\.\w+)*(?!\w)"
+        rf"(?i)(?<![\w.])(?:hugging face|{'|'.join(map(re.escape, names))})(?:\.\w+)*(?!\w)"
     )
 
 

@@ -1,4 +1,4 @@
-"""Finds the Python modules of this installation and reads their docstrings without importing them.
+"""Finds the modules of this installation; reads docstrings and comments without importing them.
 
 The standard library comes from `sysconfig`, installed distributions from `importlib.metadata`, the
 language reference from `pydoc_data.topics` (the text behind `help("...")`). Sources are parsed with
@@ -9,6 +9,7 @@ import ast
 import gc
 import importlib
 import inspect
+import re
 import sys
 import sysconfig
 import warnings
@@ -18,13 +19,18 @@ from importlib import metadata
 from pathlib import Path, PurePath
 
 # Folders with test code, copies of other distributions, or programs that only happen to be shipped.
-SKIPPED_FOLDERS = frozenset(
+SKIPPED_FOLDERS = (
     "test tests testing test_utils test_util _vendor _vendored vendored third_party __pycache__"
-    " site-packages dist-packages idlelib lib2to3 turtledemo ensurepip pydoc_data".split()
+    " site-packages dist-packages idlelib lib2to3 turtledemo ensurepip pydoc_data"
 )
+_SKIPPED = frozenset(SKIPPED_FOLDERS.split())
+SUFFIXES = (".py", ".pyi")  # a stub documents a compiled module
 OWN_DISTRIBUTION = "pretune"  # its text changes with every commit; the data set must not
+COMMENTS = "#"  # suffix of a module's name: the document of its comments
 LANGUAGE_REFERENCE = "pydoc_data.topics"
 _DOCUMENTED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_COMMENT_BLOCK = re.compile(r"(?:^[ \t]*#(?!!).*\n){2,}", re.MULTILINE)
+_HASH = re.compile(r"^[ \t]*#+ ?", re.MULTILINE)
 _MIN_CONSTANT = 80  # characters; shorter string constants are names and messages, not prose
 
 
@@ -52,7 +58,7 @@ def find_modules() -> list[Module]:
 def module_name(relative: PurePath) -> str:
     """Dotted name of a source file given relative to its root; "" where it is to be skipped."""
     parts = [*relative.parts[:-1], relative.stem]
-    wanted = relative.suffix == ".py" and not SKIPPED_FOLDERS.intersection(parts)
+    wanted = relative.suffix in SUFFIXES and not _SKIPPED.intersection(parts)
     if parts[-1] == "__init__":
         parts.pop()
     # Also drops "..", and folders such as "config-3.11-x86_64" that no import can reach.
@@ -63,40 +69,47 @@ def module_name(relative: PurePath) -> str:
     return ".".join(parts)
 
 
-def read_docstrings(module: Module) -> list[str]:
-    """Docstrings of a module, its classes and functions, in source order; [] where unreadable.
+def read_module(module: Module) -> tuple[list[str], list[str]]:
+    """Docstrings of a module, its classes and functions, in source order; and its block comments.
+
+    Both are empty where the file cannot be read.
 
     Long string constants at the top level count too: NumPy and SciPy document compiled functions
     through `add_newdoc(name, text)` and TensorFlow Datasets through `_DESCRIPTION = text`.
     """
     try:
         source = module.path.read_bytes().decode("utf-8")
-        if '"""' not in source and "'''" not in source:
-            return []
         with warnings.catch_warnings():  # invalid escapes in other people's files
             warnings.simplefilter("ignore")
-            tree = ast.parse(source)
+            # Parsing is most of the cost, so files that hold no long string are not parsed.
+            tree = ast.parse(source if '"""' in source or "'''" in source else "")
     except (OSError, ValueError, SyntaxError, RecursionError):
-        return []
-    return [inspect.cleandoc(text) for text in _texts(tree)]
+        return [], []
+    comments = [_HASH.sub("", block) for block in _COMMENT_BLOCK.findall(source)]
+    return [inspect.cleandoc(text) for text in _texts(tree)], comments
 
 
 def read_all(modules: list[Module]) -> Iterator[tuple[str, list[str]]]:
-    """(module name, docstrings) of the language reference and of each module that has any.
+    """(name, texts): the language reference, all docstrings by module, all comments by module.
 
-    The collector rests meanwhile: syntax trees hold no cycles, and scanning them doubles the time.
+    A module's comments come under its name and `COMMENTS`, after the docstrings of all modules:
+    of two copies of a text the first one stays.
+
+    The garbage collector rests meanwhile: syntax trees hold no cycles, and scanning them doubles
+    the time.
     """
     yield from _language_reference()
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        for module in modules:
-            texts = read_docstrings(module)
-            if texts:
-                yield module.name, texts
+        texts = [read_module(module) for module in modules]
     finally:
         if was_enabled:
             gc.enable()
+    for module, (docstrings, _) in zip(modules, texts, strict=True):
+        yield module.name, docstrings
+    for module, (_, comments) in zip(modules, texts, strict=True):
+        yield module.name + COMMENTS, comments
 
 
 def _standard_library() -> Iterator[tuple[Path, PurePath]]:
@@ -114,7 +127,7 @@ def _distributions() -> Iterator[tuple[Path, PurePath]]:
             continue
         root = Path(distribution.locate_file(""))
         for file in distribution.files or ():
-            if file.suffix == ".py" and (root / file).is_file():
+            if file.suffix in SUFFIXES and (root / file).is_file():
                 yield root, PurePath(file)
 
 
@@ -140,9 +153,10 @@ def _constants(expressions: list[ast.expr]) -> Iterator[str]:
     for expression in expressions:
         if isinstance(expression, ast.Tuple):
             yield from _constants(expression.elts)
-        elif isinstance(expression, ast.Constant) and isinstance(expression.value, str):
-            if len(expression.value) >= _MIN_CONSTANT:
-                yield expression.value
+            continue
+        value = expression.value if isinstance(expression, ast.Constant) else None
+        if isinstance(value, str) and len(value) >= _MIN_CONSTANT:
+            yield value
 
 
 def _documented(node: ast.AST) -> Iterator[str]:

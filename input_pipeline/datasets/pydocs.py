@@ -3,9 +3,9 @@
     tfds.builder("pydocs/text")   # pre-training text, one record a module
     tfds.builder("pydocs/area")   # labelled passages: which library area is described?
 
-Nothing is downloaded: the text is read from the language reference and from the docstrings of the
-standard library and of the installed distributions. The splits share no module and no paragraph,
-neither within a config nor between the two.
+Nothing is downloaded: the text is read from the language reference and from the docstrings and
+block comments of the standard library and of the installed distributions. The splits share no
+module and no paragraph, neither within a config nor between the two.
 """
 
 import hashlib
@@ -42,10 +42,22 @@ def split_modules(modules: list[docstrings.Module] | None = None) -> dict[str, c
     labelled = areas.divide(whole)
     taken = set().union(*labelled.values())
     splits = {"text/train": {}, "text/validation": {}}
-    for name in sorted(set(whole) - taken):
-        held_out = corpus.fraction(name, "validation") < VALIDATION_SHARE
+    order = {name: _validation_order(name) for name in sorted(whole) if _base(name) not in taken}
+    # A tiny installation still gets one validation module: TFDS refuses an empty split.
+    limit = max(VALIDATION_SHARE, min(order.values(), default=0.0))
+    for name, position in order.items():
+        held_out = position <= limit
         splits["text/validation" if held_out else "text/train"][name] = whole[name]
     return splits | {f"area/{split}": part for split, part in labelled.items()}
+
+
+def _base(name: str) -> str:
+    """The module to which a document belongs: comments go where their module goes."""
+    return name.removesuffix(docstrings.COMMENTS)
+
+
+def _validation_order(name: str) -> float:
+    return corpus.fraction(_base(name), "validation")
 
 
 @lru_cache(maxsize=1)
@@ -96,9 +108,10 @@ class Pydocs(tfds.core.GeneratorBasedBuilder):
         }
 
     def _generate_examples(self, part: corpus.Prose) -> Iterator[tuple[str, dict]]:
-        for module, texts in part.items():
+        for name, texts in part.items():
+            module = _base(name)
             if self.builder_config.name == "text":
-                yield module, {"module": module, "text": "\n\n".join(texts)}
+                yield name, {"module": module, "text": "\n\n".join(texts)}
                 continue
             label = areas.area_of(module)
             for number, text in enumerate(texts):
