@@ -45,9 +45,10 @@ def shardings(
     whole = replicated(mesh)
     opt_state = optax.tree_utils.tree_map_params(
         optimizer,
-        lambda _, sharding: sharding,
+        lambda moment, place: moment if isinstance(moment, optax.MaskedNode) else place,
         shapes.opt_state,
         params,
         transform_non_params=lambda _: whole,
+        is_leaf=lambda leaf: isinstance(leaf, optax.MaskedNode),
     )
     return State(whole, params, opt_state, {})

@@ -4,6 +4,7 @@ Each module has a frozen dataclass `Objective` whose fields are filled from ``co
 are `length`, `num_labels`), with:
   rows: which rows it reads ("stream", "sentences", "examples"; input_pipeline/packing.py).
   window: how many tokens of text fill one row.
+  losses: the names of the parts of its loss.
   targets: at how many positions of a row a token is predicted.
   head(): the Heads it needs.
   features(example, rng, tokenizer): the host half, numpy: one row of fixed shapes.

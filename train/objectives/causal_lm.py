@@ -24,6 +24,7 @@ class Objective:
     length: int
     isolate_documents: bool
     rows: ClassVar[str] = "stream"
+    losses: ClassVar[tuple[str, ...]] = ("loss",)
 
     @property
     def window(self) -> int:

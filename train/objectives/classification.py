@@ -34,6 +34,7 @@ class Objective:
     length: int
     num_labels: int
     rows: ClassVar[str] = "examples"
+    losses: ClassVar[tuple[str, ...]] = ("loss",)
     window: ClassVar[int] = 0
     targets: ClassVar[int] = 0
 

@@ -101,6 +101,7 @@ class Objective:
     whole_word: bool
     isolate_documents: bool
     rows: ClassVar[str] = "stream"
+    losses: ClassVar[tuple[str, ...]] = ("loss",)
 
     @property
     def window(self) -> int:

@@ -26,6 +26,7 @@ class Objective:
     mask_rate: float
     whole_word: bool
     rows: ClassVar[str] = "sentences"
+    losses: ClassVar[tuple[str, ...]] = ("mlm_loss", "nsp_loss")
 
     @property
     def window(self) -> int:

@@ -1,0 +1,123 @@
+"""The command line: ``pretune <command> ...`` is ``python -m train.<module> ...``.
+
+Bad input ends in one sentence on stderr and exit code 2; anything else is a bug and keeps its
+traceback.
+"""
+
+import difflib
+import importlib
+import inspect
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+
+from absl import flags
+from ml_collections import config_flags
+
+COMMANDS = {
+    "train": ("train.main", "pre-train or fine-tune one model"),
+    "generate": ("train.generate", "continue a prompt with a trained model"),
+    "benchmark": ("train.benchmark", "time the training step and decoding of a config"),
+    "study": ("train.study.main", "compare: many runs, statistics, a report"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one subcommand; returns the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print("usage: pretune COMMAND [--flags]   (pretune COMMAND --help tells more)\n")
+        for name, (module, purpose) in COMMANDS.items():
+            print(f"  {name:<10} {purpose}   (python -m {module})")
+        return 0
+    if argv[0] not in COMMANDS:
+        near = difflib.get_close_matches(argv[0], COMMANDS, 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        print(f"There is no command {argv[0]!r}.{hint} Commands: {', '.join(COMMANDS)}.", file=sys.stderr)
+        return 2
+    return importlib.import_module(COMMANDS[argv[0]][0]).main(argv[1:])
+
+
+def command(
+    run: Callable[[flags.FlagValues], int | None],
+    argv: Sequence[str] | None,
+    define: Callable[[flags.FlagValues], None],
+    help_text: str,
+) -> int:
+    """Parses flags, runs a command, and turns the user's errors into a sentence and exit code 2.
+
+    Args:
+      run: the command, given its parsed flags.
+      argv: arguments without the program's name; None: the process's.
+      define: defines the flags on a fresh FlagValues (none are global: commands share a process).
+      help_text: what ``--help`` prints before the flags.
+
+    Returns:
+      The exit code.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # silence XLA's start-up notes
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax and Grain log every call
+    logging.basicConfig(format="%(message)s")
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    from train.errors import USER_ERRORS  # imports jax: after the environment is set
+
+    argv = list(sys.argv[1:] if argv is None else argv)
+    values = flags.FlagValues()
+    define(values)
+    if any(arg in ("-h", "--help", "-help") for arg in argv):
+        print(inspect.cleandoc(help_text), "\n\nFlags:")
+        print(values.get_help(include_special_flags=False))
+        if "config" in values:
+            print(config_keys())
+        return 0
+    try:
+        extra = values(["pretune", *argv])[1:]
+        if extra:
+            return _fail(f"Unexpected argument {extra[0]!r}: flags are written --name=value.")
+        return run(values) or 0
+    except USER_ERRORS as error:
+        return _fail(str(error))
+    except flags.Error as error:
+        return _fail(str(error))
+    except AttributeError as error:
+        # ml_collections reports a misspelt key this way, naming the nearest one.
+        if "config" in str(error) or "Did you mean" in str(error) or "key" in str(error).lower():
+            return _fail(" ".join(str(error).split()))
+        raise
+
+
+def _fail(sentence: str) -> int:
+    print(f"pretune: {' '.join(sentence.split())}", file=sys.stderr)
+    return 2
+
+
+def define_config(values: flags.FlagValues) -> None:
+    """The flag ``--config=FILE[:ARGUMENT]`` with its ``--config.KEY=VALUE`` overrides."""
+    config_flags.DEFINE_config_file(
+        "config", None, "config file, e.g. configs/bert.py:size=tiny", flag_values=values
+    )
+
+
+def config_keys() -> str:
+    """The keys of configs/base.py with their defaults and comments, as text for ``--help``."""
+    from configs import base
+
+    lines, comment = ["Config keys (--config.KEY=VALUE) with their defaults:"], ""
+    for line in inspect.getsource(base.get_config).splitlines():
+        stripped = line.strip()
+        if stripped.startswith("#"):
+            comment = stripped.lstrip("# ")
+            continue
+        found = re.match(r"c\.([\w.]+) = (.*?)(?:  # (.*))?$", stripped)
+        if found and "ConfigDict(" not in found[2]:
+            text = found[3] or comment
+            lines.append(f"  {found[1]:<30} {found[2]:<22} {text}".rstrip())
+        comment = ""
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,264 @@
+"""The training loop: one for pre-training and fine-tuning.
+
+The life of a run: complete the config, prepare data, compile, find the state (own checkpoint, else
+`init_from`, else scratch), then step, log, evaluate and save until the last step.
+"""
+
+import dataclasses
+import functools
+import json
+import logging
+import math
+import pathlib
+import signal
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from input_pipeline.pipeline import eval_batches, train_batches
+from train import metrics, workdir as folders
+from train.checkpoint import Checkpoints, abstract
+from train.errors import UserError
+from train.evaluate import evaluate, save_predictions
+from train.mesh import to_devices
+from train.program import Program
+from train.progress import Bar
+from train.setup import Setup, complete, enable_compilation_cache, initial_state, set_up
+from train.state import State
+
+
+class Diverged(UserError):
+    """The loss stopped being a number."""
+
+
+def run(
+    config: ConfigDict, workdir: str | pathlib.Path, *, progress: bool = True, force: bool = False
+) -> dict[str, Any]:
+    """Trains until ``config.steps``, going on from the newest good checkpoint in `workdir`.
+
+    Args:
+      config: all keys of configs/base.py.
+      workdir: the run's folder; made if absent, locked while running.
+      progress: show the bar and the sentences on stderr.
+      force: accept a workdir with another config.
+
+    Returns:
+      `step`, `seconds` (of the loop, compilation included), `tokens` (seen in all), `flops` (of
+      training, by formula), `num_params`, `eval` (the last values), `best`, `stopped` (True after
+      a signal).
+
+    Raises:
+      UserError and its like in the other rooms: bad input, before anything is written; Diverged.
+    """
+    workdir = pathlib.Path(workdir)
+    config = complete(config)
+    enable_compilation_cache(config.compilation_cache)
+    folders.check_config(workdir, config, force)
+    with folders.locked(workdir):
+        asked = config.to_json(indent=1, sort_keys=True)
+        setup = set_up(config, workdir)
+        if jax.process_index() == 0:
+            folders.write_text(workdir / "config.json", asked)
+            record = folders.lineage(
+                config, setup.data.fingerprint, setup.tokenizer.fingerprint
+            ) | {"summary": setup.data.summary, "labels": list(setup.data.label_names)}
+            folders.write_text(workdir / "lineage.json", json.dumps(record, indent=1))
+        with Checkpoints(workdir, config.checkpoint.keep) as checkpoints, _StopFlag() as stop:
+            return _Run(setup, workdir, checkpoints, stop, progress).train()
+
+
+class _StopFlag:
+    """Set by SIGTERM or Ctrl-C: the loop ends after its step, with a checkpoint."""
+
+    def __enter__(self) -> "_StopFlag":
+        self.signal = 0
+        try:
+            self._old = {s: signal.signal(s, self._set) for s in (signal.SIGTERM, signal.SIGINT)}
+        except ValueError:  # signals reach the main thread only; a run elsewhere has no handler
+            self._old = {}
+        return self
+
+    def _set(self, number: int, _: Any) -> None:
+        self.signal = number
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+
+@dataclasses.dataclass
+class _Run:
+    """One run in progress."""
+
+    setup: Setup
+    workdir: pathlib.Path
+    checkpoints: Checkpoints
+    stop: _StopFlag
+    progress: bool
+
+    def train(self) -> dict[str, Any]:
+        config, program = self.setup.config, self.setup.program
+        main = jax.process_index() == 0
+        state, start = self._first_state()
+        self.splits = self._splits()
+        self.last_eval: dict[str, float] = {}
+        self.bar = Bar(str(self.workdir), start, config.steps, self.progress and main)
+        metrics.truncate(self.workdir, start)
+        self.writer = metrics.Writer(self.workdir, config.logging.tensorboard and main, main)
+        self.bar.say(
+            f"{config.model.family}, {program.model.num_params:,} parameters, "
+            f"{program.mesh.size} {jax.default_backend()} device(s), from step {start}"
+        )
+        began = time.perf_counter()
+        try:
+            state, step = self._steps(state, start)
+            if step == config.steps and not self.last_eval:
+                self._evaluate(step, state)
+            if program.predict and "eval" in self.splits and main and jax.process_count() == 1:
+                path = self.workdir / "predictions.npz"
+                save_predictions(program, state.params, self.splits["eval"], path)
+        finally:
+            self.writer.close()
+            self.bar.close()
+        self.checkpoints.wait()
+        return {
+            "step": step,
+            "seconds": time.perf_counter() - began,
+            "tokens": step * config.batch_size * config.length,
+            "flops": step * program.flops_per_step,
+            "num_params": program.model.num_params,
+            "eval": self.last_eval,
+            "best": self.checkpoints.best(),
+            "stopped": bool(self.stop.signal),
+        }
+
+    def _first_state(self) -> tuple[State, int]:
+        """Own newest good checkpoint; else `init_from`; else scratch."""
+        program = self.setup.program
+        step, passed_over = self.checkpoints.newest_good()
+        for sentence in passed_over:
+            logging.warning(sentence)
+        key = jax.random.key(self.setup.config.seed)
+        if step is None:
+            return initial_state(self.setup, key), 0
+        aim = abstract(jax.eval_shape(program.init, key), program.shardings)
+        return self.checkpoints.restore(step, aim), step
+
+    def _splits(self) -> dict[str, Any]:
+        config = self.setup.config
+        return {
+            name: functools.partial(
+                eval_batches,
+                rows,
+                self.setup.features,
+                batch_size=config.evaluation.batch_size or config.batch_size,
+                seed=config.seed,
+                max_rows=config.evaluation.max_rows,
+                process_index=jax.process_index(),
+                process_count=jax.process_count(),
+            )
+            for name, rows in self.setup.data.evaluation.items()
+        }
+
+    def _steps(self, state: State, start: int) -> tuple[State, int]:
+        config, program = self.setup.config, self.setup.program
+        batches = train_batches(
+            self.setup.data.train,
+            self.setup.data.weights,
+            self.setup.features,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            start_step=start,
+            num_steps=config.steps,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            prefetch=config.data.prefetch,
+        )
+        key = jax.random.fold_in(jax.random.key(config.seed), 1)  # 0 is initialisation
+        pending: list[metrics.Metrics] = []
+        self.clock, step = time.perf_counter(), start
+        for step, batch in enumerate(batches, start + 1):
+            state, values = program.train_step(state, to_devices(batch, program.mesh), key)
+            pending.append(values)
+            # Read once: the flag may be set again while a checkpoint is being saved.
+            last = step == config.steps or self._stopping()
+            due = functools.partial(_due, step=step, last=last)
+            if due(config.logging.every) or _due(config.checkpoint.every, step, False):
+                self._log(step, pending)
+                pending = []
+            evaluated = self._evaluate(step, state) if due(config.evaluation.every) else None
+            if config.checkpoint.every and (due(config.checkpoint.every) or evaluated):
+                self.checkpoints.save(step, state, evaluated)
+            if last:
+                break
+        return state, step
+
+    def _stopping(self) -> bool:
+        """Whether any process was told to stop; all of them must leave at the same step."""
+        flag = bool(self.stop.signal)
+        if jax.process_count() > 1:
+            from jax.experimental.multihost_utils import process_allgather
+
+            flag = bool(np.any(process_allgather(np.asarray(flag))))
+        return flag
+
+    def _log(self, step: int, pending: list[metrics.Metrics]) -> None:
+        """Writes the means since the last call; Diverged if a loss in them is not finite."""
+        config, program = self.setup.config, self.setup.program
+        fetched = jax.device_get(pending)
+        bad = [
+            step - len(fetched) + 1 + index
+            for index, values in enumerate(fetched)
+            if not all(math.isfinite(values[name][0]) for name in program.objective.losses)
+        ]
+        if bad:
+            good, _ = self.checkpoints.newest_good()
+            where = self.checkpoints.path(good) if good is not None else "none was saved"
+            raise Diverged(
+                f"The loss is not finite at step {bad[0]} of {self.workdir}; the last good "
+                f"checkpoint is {where}; lower the learning rate or lengthen the warmup."
+            )
+        now = time.perf_counter()
+        seconds, self.clock = (now - self.clock) / len(fetched), now
+        values = metrics.means(metrics.add(fetched), "train", program.objective.losses)
+        values |= {
+            "train/learning_rate": float(program.schedule(step - 1)),
+            "train/seconds_per_step": seconds,
+            "train/tokens_per_second": config.batch_size * config.length / seconds,
+            "train/flops_per_second": program.flops_per_step / seconds,
+        }
+        self.writer.write(step, values)
+        self.bar.update(step, values)
+
+    def _evaluate(self, step: int, state: State) -> dict[str, Any] | None:
+        """Evaluates and writes; returns the mark of a new best, if it is one."""
+        if not self.splits:
+            return None
+        began = time.perf_counter()
+        self.last_eval = evaluate(self.setup.program, state.params, self.splits)
+        self.writer.write(step, self.last_eval)
+        self.clock += time.perf_counter() - began
+        main = {k: v for k, v in self.last_eval.items() if k.startswith("eval/") and k.count("/") == 1}
+        self.bar.say(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in main.items()))
+        return self._new_best(step)
+
+    def _new_best(self, step: int) -> dict[str, Any] | None:
+        rule = self.setup.config.evaluation
+        if rule.metric not in self.last_eval:
+            raise UserError(
+                f"config.evaluation.metric {rule.metric!r} is not among the metrics of this run; "
+                f"choose one of {', '.join(self.last_eval)}."
+            )
+        value, best = self.last_eval[rule.metric], self.checkpoints.best()
+        sign = 1 if rule.higher_is_better else -1
+        if best is not None and best["step"] < step and sign * value <= sign * best["value"]:
+            return None
+        return {"step": step, "metric": rule.metric, "value": value}
+
+
+def _due(every: int, step: int, last: bool) -> bool:
+    """Whether something with this period happens after `step`; 0 means at the last step only."""
+    return last or bool(every and step % every == 0)

@@ -1,0 +1,131 @@
+"""From a config to what a run trains: its full config, tokenizer, rows and compiled program."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from input_pipeline.dataset import Prepared, prepare_rows, prepare_tokenizer
+from train import objectives
+from train.checkpoint import abstract, load_parts
+from train.errors import UserError
+from train.program import Program, check_length, make_program
+from train.state import State
+from train.workdir import read_config
+
+# What makes one architecture; the rest of config.model may differ between two runs of it.
+ARCHITECTURE = (
+    "family", "vocab_size", "width", "num_layers", "num_heads", "mlp_width", "max_length",
+    "num_token_types", "activation", "layer_norm_epsilon",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """All that the loop needs.
+
+    Attributes:
+      config: complete: nothing in it is left to be taken from elsewhere.
+      tokenizer: of the run.
+      data: rows for training and evaluation.
+      program: compiled functions.
+      features: the objective's host half, with the tokenizer filled in.
+    """
+
+    config: ConfigDict
+    tokenizer: Any
+    data: Prepared
+    program: Program
+    features: Any
+
+
+def complete(config: ConfigDict) -> ConfigDict:
+    """Fills in what `init_from` decides (architecture, tokenizer) and checks that it fits.
+
+    Raises:
+      UserError: no run there, or one of another family or size.
+    """
+    config = config.copy_and_resolve_references()
+    config.lock()
+    if not config.init_from:
+        if not config.model.family:
+            raise UserError(
+                "config.model.family is empty, which takes the architecture from a pre-trained "
+                "run; set --config.init_from=WORKDIR, or a family and its sizes."
+            )
+        return config
+    source = pathlib.Path(config.init_from)
+    pretrained = read_config(source)
+    if not config.model.family:
+        for key in ARCHITECTURE:
+            config.model[key] = pretrained.model[key]
+    for key in ARCHITECTURE:
+        ours, theirs = config.model[key], pretrained.model[key]
+        if key != "vocab_size" and ours != theirs:
+            raise UserError(
+                f"config.model.{key} is {ours!r} but {source} was trained with {theirs!r}; "
+                "use its architecture (--config.model.family= takes all of it)."
+            )
+    if not config.tokenizer.path:
+        config.tokenizer.path = str(source / "tokenizer")
+    return config
+
+
+def set_up(config: ConfigDict, workdir: pathlib.Path) -> Setup:
+    """Tokenizer, rows and program of a completed config.
+
+    With several processes the first one builds what is missing, the others then find it.
+    """
+    check_length(config)
+    kind = objectives.load(config).rows
+    cache = config.data.cache_dir or str(workdir / "data")
+    if jax.process_count() > 1:
+        from jax.experimental.multihost_utils import sync_global_devices
+
+        if jax.process_index() != 0:
+            sync_global_devices("data is ready")
+    tokenizer = prepare_tokenizer(config.tokenizer, config.data, workdir / "tokenizer")
+    if config.model.vocab_size == 0:
+        config.model.vocab_size = tokenizer.vocab_size
+    if tokenizer.vocab_size > config.model.vocab_size:
+        raise UserError(
+            f"The tokenizer has {tokenizer.vocab_size} ids but the model only "
+            f"{config.model.vocab_size} (config.model.vocab_size); use the tokenizer that the "
+            "model was trained with, or a larger table."
+        )
+    window = objectives.build(config, num_labels=1 if kind == "examples" else 0).window
+    data = prepare_rows(config.data, tokenizer, kind, window, cache, config.seed)
+    if jax.process_count() > 1 and jax.process_index() == 0:
+        sync_global_devices("data is ready")
+    program = make_program(config, len(data.label_names))
+    features = functools.partial(program.objective.features, tokenizer=tokenizer)
+    return Setup(config, tokenizer, data, program, features)
+
+
+def initial_state(setup: Setup, key: jax.Array) -> State:
+    """A fresh state, or one whose backbone is that of ``config.init_from`` under a fresh head.
+
+    An objective that predicts tokens takes the pre-trained token head along, where there is one of
+    the same shapes: it goes on with pre-training.
+    """
+    program = setup.program
+    state = program.init(key)
+    if not setup.config.init_from:
+        return state
+    aim = {"backbone": abstract(state.params["backbone"], program.shardings.params["backbone"])}
+    if setup.config.objective.name == read_config(pathlib.Path(setup.config.init_from)).objective.name:
+        aim["head"] = abstract(state.params["head"], program.shardings.params["head"])
+    aim = {name: part for name, part in aim.items() if jax.tree.leaves(part)}
+    parts = load_parts(pathlib.Path(setup.config.init_from), aim)
+    return program.reset({**state.params, **parts})
+
+
+def enable_compilation_cache(folder: str) -> None:
+    """Keeps compiled programs in `folder` across processes ("" turns it off)."""
+    if folder:
+        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -1,0 +1,1 @@
+"""Many runs to one answer: what pre-training bought, with intervals and a report."""
