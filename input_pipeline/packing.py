@@ -136,20 +136,13 @@ class SentenceRows:
 
 
 def _sentence_bounds(store: TokenStore, start: int, stop: int, length: int) -> np.ndarray:
-    """Give int64 [S + 1]: bounds of the sentences wholly in [start, stop), long ones cut."""
+    """Give int64 [S + 1]: bounds of the sentences in [start, stop), too long ones cut."""
     if store.sentences is None:
         raise DataError(
             f"the token store '{store.folder}' was built without sentences; delete it and run again"
         )
-    low, high = np.searchsorted(store.sentences, [start, stop], "left")
-    if high == len(store.sentences) or store.sentences[high] > stop:
-        high -= 1
-    bounds = np.asarray(store.sentences[low : high + 1])
-    if len(bounds) < 2:
-        raise DataError(
-            f"tokens {start} to {stop} of '{store.folder.name}' hold no whole sentence; use a"
-            " larger corpus or another --config.data.holdout"
-        )
+    low, high = np.searchsorted(store.sentences, [start + 1, stop], "left")
+    bounds = np.concatenate([[start], store.sentences[low:high], [stop]])
     long = np.flatnonzero(np.diff(bounds) > length)
     cuts = [np.arange(bounds[i] + length, bounds[i + 1], length) for i in long]
     return np.sort(np.concatenate([bounds, *cuts])) if cuts else bounds

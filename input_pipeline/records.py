@@ -118,17 +118,17 @@ def _local_array_record(path: str, shown: str, fields: Sequence[str]) -> Iterato
 
     try:
         reader = ArrayRecordReader(path)
-        count = reader.num_records()
-    except (RuntimeError, ValueError) as error:
+        try:
+            count = reader.num_records()
+            for start in range(0, count, _BATCH):
+                records = reader.read(start, min(start + _BATCH, count))
+                for number, record in enumerate(records, start=start + 1):
+                    where = f"{shown}:{number}"
+                    yield where, _from_json(record, where, fields)
+        finally:
+            reader.close()  # a file of another kind is empty until here, where it raises
+    except RuntimeError as error:
         raise DataError(f"{shown} is not a readable array_record file: {error}") from error
-    try:
-        for start in range(0, count, _BATCH):
-            stop = min(start + _BATCH, count)
-            for number, record in enumerate(reader.read(start, stop), start=start + 1):
-                where = f"{shown}:{number}"
-                yield where, _from_json(record, where, fields)
-    finally:
-        reader.close()
 
 
 def read_array_record(file: File, fields: Sequence[str], errors: str) -> Iterator[Record]:

@@ -1,0 +1,188 @@
+"""From config keys to rows: hold-outs, budgets, labels, mixtures, caching."""
+
+import json
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from input_pipeline.config_sources import _sample
+from input_pipeline.dataset import holdout_cut, prepare_rows, prepare_tokenizer
+from input_pipeline.errors import DataError
+from input_pipeline.packing import ExampleRows, SentenceRows, StreamRows
+from input_pipeline.sources import Document
+from input_pipeline.token_store import build_store
+from input_pipeline.tokenizers import train_tokenizer
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789 \n."
+
+
+def config(**changes) -> ConfigDict:
+    data = {
+        "source": "", "weights": (), "split": "train", "eval_source": "", "eval_split": "",
+        "holdout": 0.1, "document": "file", "text_field": "text", "text_b_field": "",
+        "label_field": "label", "labels": (), "errors": "strict", "data_dir": "", "cache_dir": "",
+        "budget": 0, "prefetch": 8, "max_tokenizer_bytes": 1000,
+    }  # fmt: skip
+    return ConfigDict({**data, **{key: str(v) if key.endswith("source") else v
+                                  for key, v in changes.items()}})  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def char():
+    return train_tokenizer("char", [LETTERS], 0, lowercase=False)
+
+
+def lines(path, labels):
+    path.write_text("".join(json.dumps({"text": f"t{i}", "label": x}) + "\n"
+                            for i, x in enumerate(labels)))  # fmt: skip
+    return path
+
+
+def test_holdout_of_one_document_is_exact(tmp_path, char):
+    (tmp_path / "a.txt").write_text("x" * 1003)
+    found = prepare_rows(
+        config(source=tmp_path / "a.txt"), char, "stream", 10, tmp_path / "cache", 0
+    )
+    (rows,) = found.train
+    held = found.evaluation["eval"]
+    assert len(held) == 11  # 101 tokens: int(1003 * 0.9) = 902 train
+    tokens = sum(int((held.row(0, i, None)["segment_ids"] > 0).sum()) for i in range(11))
+    assert tokens == 101
+    assert len(rows) == (902 - 9) // 10
+    assert isinstance(rows, StreamRows)
+    assert found.weights == [1.0]
+    assert found.label_names == ()
+
+
+def test_holdout_moves_to_a_document_unless_far(tmp_path, char):
+    near = build_store(
+        tmp_path / "near", [Document("x" * 92), Document("y" * 8)], char, sentences=False
+    )
+    assert holdout_cut(near, 0.1) == 92
+    far = build_store(
+        tmp_path / "far", [Document("x" * 98), Document("y" * 2)], char, sentences=False
+    )
+    assert holdout_cut(far, 0.1) == 90
+
+
+def test_several_sources(tmp_path, char):
+    (tmp_path / "a.txt").write_text("a" * 900)
+    (tmp_path / "b.txt").write_text("b" * 100)
+    both = f"{tmp_path}/a.txt, {tmp_path}/b.txt"
+    data = config(source=both, eval_source=both)
+    found = prepare_rows(data, char, "stream", 10, tmp_path / "cache", 0)
+    assert found.weights == pytest.approx([89 / 98, 9 / 98])
+    assert len(found.evaluation) == 3
+    assert len(found.evaluation["eval"]) == 100
+    assert sorted(len(rows) for rows in found.evaluation.values()) == [10, 90, 100]
+    data.weights = (1, 3)
+    assert prepare_rows(data, char, "stream", 10, tmp_path / "cache", 0).weights == [0.25, 0.75]
+    data.weights = (1,)
+    with pytest.raises(DataError, match="1 numbers for 2 sources"):
+        prepare_rows(data, char, "stream", 10, tmp_path / "cache", 0)
+
+
+def test_stores_are_reused_and_follow_the_source(tmp_path, char):
+    path = tmp_path / "a.txt"
+    path.write_text("one. two. " * 20)
+    cache = tmp_path / "cache"
+
+    def run(kind="stream"):
+        result = prepare_rows(config(source=path), char, kind, 10, cache, 0)
+        return result.fingerprint, {p.name: p.stat().st_mtime_ns for p in cache.iterdir()}
+
+    first = run()
+    assert run() == first
+    assert run("sentences")[0] != first[0]
+    assert len(list(cache.iterdir())) == 2
+    path.write_text("one. two. " * 30)
+    assert run()[0] != first[0]
+    assert len(list(cache.iterdir())) == 3
+
+
+def test_sentences_kind(tmp_path, char):
+    (tmp_path / "a.txt").write_text("one.\ntwo.\n" * 50)
+    data = config(source=tmp_path / "a.txt", document="line")
+    found = prepare_rows(data, char, "sentences", 20, tmp_path / "cache", 0)
+    assert isinstance(found.train[0], SentenceRows)
+    assert found.summary["sources"][0]["documents"] == 100
+
+
+def test_examples_holdout_and_budget(tmp_path, char):
+    path = lines(tmp_path / "a.jsonl", ["no"] * 50 + ["yes"] * 50)
+
+    def run(**changes):
+        data = config(source=path, holdout=0.2, **changes)
+        return prepare_rows(data, char, "examples", 0, tmp_path / "cache", changes.pop("s", 0))
+
+    found = run()
+    (train,) = found.train
+    assert isinstance(train, ExampleRows)
+    assert len(train) == 80
+    held = found.evaluation["eval"]
+    labels = [int(held.row(0, i, None)["label"]) for i in range(len(held))]
+    assert 0 < sum(labels) < len(labels) == 20  # both labels, though the file is sorted
+    assert found.label_names == ("no", "yes")
+    small, large = run(budget=8).train[0].indices, run(budget=16).train[0].indices
+    assert len(small) == 8
+    assert set(small) < set(large) < set(train.indices)
+    with pytest.raises(DataError, match="budget=81 exceeds the 80"):
+        run(budget=81)
+
+
+def test_budget_spans_sources(tmp_path, char):
+    first = lines(tmp_path / "a.jsonl", ["x"] * 30)
+    second = lines(tmp_path / "b.jsonl", ["y"] * 10)
+    data = config(source=f"{first},{second}", holdout=0.0, budget=20)
+    found = prepare_rows(data, char, "examples", 0, tmp_path / "cache", 1)
+    assert sum(len(rows) for rows in found.train) == 20
+    assert found.evaluation == {}
+
+
+def test_labels(tmp_path, char):
+    path = lines(tmp_path / "a.jsonl", [10, 9, 2])
+    data = config(source=path, eval_source=path)
+    assert prepare_rows(data, char, "examples", 0, tmp_path, 0).label_names == ("2", "9", "10")
+    other = lines(tmp_path / "b.jsonl", [9, 3])
+    with pytest.raises(DataError, match=r"b\.jsonl:2 has the label '3'"):
+        prepare_rows(config(source=path, eval_source=other), char, "examples", 0, tmp_path, 0)
+    data.labels = ("9", "10")
+    with pytest.raises(DataError, match=r"a\.jsonl:3 has the label '2'"):
+        prepare_rows(data, char, "examples", 0, tmp_path, 0)
+
+
+def test_tokenizer_is_trained_once_then_loaded(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("some words and more words\n" * 50)
+    wanted = ConfigDict({"kind": "wordpiece", "path": "", "vocab_size": 60, "lowercase": True})
+    first = prepare_tokenizer(wanted, config(source=path), tmp_path / "t")
+    path.write_text("quite other text")
+    again = prepare_tokenizer(wanted, config(source=path), tmp_path / "t")
+    assert again.fingerprint == first.fingerprint
+    wanted.path = str(tmp_path / "t")
+    copied = prepare_tokenizer(wanted, config(source=path), tmp_path / "copy")
+    assert copied.fingerprint == first.fingerprint
+    assert (tmp_path / "copy" / "tokenizer.json").is_file()
+
+
+def test_tokenizer_sample_is_even_and_bounded():
+    texts = [f"{i:04d}" for i in range(1000)]
+    kept = _sample(iter(texts), limit=400)
+    assert 200 <= sum(map(len, kept)) <= 400
+    gaps = np.diff([int(text) for text in kept])
+    assert len(set(gaps.tolist())) == 1
+    assert _sample(iter(texts), limit=4000) == texts
+
+
+def test_bad_options(tmp_path, char):
+    (tmp_path / "a.txt").write_text("abc")
+    with pytest.raises(DataError, match="no data"):
+        prepare_rows(config(), char, "stream", 4, tmp_path, 0)
+    for change, message in [
+        ({"eval_split": "validation"}, "no split 'validation'"),
+        ({"holdout": 1.0}, "holdout"),
+    ]:
+        data = config(source=tmp_path / "a.txt", **change)
+        with pytest.raises(DataError, match=message):
+            prepare_rows(data, char, "stream", 4, tmp_path, 0)

@@ -1,0 +1,134 @@
+"""Ten-token goldens, by hand, for each kind of row."""
+
+import numpy as np
+import pytest
+
+from input_pipeline.errors import DataError
+from input_pipeline.packing import ChainedRows, ExampleRows, SentenceRows, StreamRows
+from input_pipeline.sources import Document, Example
+from input_pipeline.token_store import build_example_store, build_store
+from input_pipeline.tokenizers import train_tokenizer
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture(scope="module")
+def char():
+    return train_tokenizer("char", ["\n .abcdefghijklmnop"], 0, lowercase=False)  # a is 3
+
+
+@pytest.fixture(scope="module")
+def letters(char, tmp_path_factory):
+    """Documents of 4, 1 and 5 tokens: tokens 3 ... 12."""
+    folder = tmp_path_factory.mktemp("stores") / "letters"
+    documents = [Document("abcd"), Document("e"), Document("fghij")]
+    return build_store(folder, documents, char, sentences=False)
+
+
+def test_stream_rows_golden(letters):
+    rows = StreamRows(letters, 0, 10, 6, seed=None)
+    assert len(rows) == 2
+    first, last = rows.row(0, 0, rng()), rows.row(0, 1, rng())
+    assert first["tokens"].tolist() == [3, 4, 5, 6, 7, 8]
+    assert first["segment_ids"].tolist() == [1, 1, 1, 1, 2, 3]
+    assert first["positions"].tolist() == [0, 1, 2, 3, 0, 0]
+    assert last["tokens"].tolist() == [9, 10, 11, 12, 0, 0]
+    assert last["segment_ids"].tolist() == [1, 1, 1, 1, 0, 0]
+    assert last["positions"].tolist() == [0, 1, 2, 3, 0, 0]
+    assert all(value.dtype == np.int32 for value in first.values())
+    assert rows.text_bytes == 10
+
+
+def test_stream_rows_part_of_a_store(letters):
+    rows = StreamRows(letters, 3, 8, 5, seed=None)
+    row = rows.row(0, 0, rng())
+    assert len(rows) == 1
+    assert row["tokens"].tolist() == [6, 7, 8, 9, 10]
+    assert row["segment_ids"].tolist() == [1, 2, 3, 3, 3]
+    assert row["positions"].tolist() == [0, 0, 0, 1, 2]
+
+
+def test_stream_rows_phase_differs_by_epoch(letters):
+    rows = StreamRows(letters, 0, 10, 3, seed=7)
+    assert len(rows) == 2  # (10 - 2) // 3: windows that fit at any phase
+    phases = set()
+    for epoch in range(20):
+        tokens = np.concatenate([rows.row(epoch, i, rng())["tokens"] for i in range(2)])
+        phase = int(tokens[0]) - 3
+        assert tokens.tolist() == list(range(3 + phase, 9 + phase))
+        phases.add(phase)
+    assert phases == {0, 1, 2, 3, 4}
+    again = StreamRows(letters, 0, 10, 3, seed=7)
+    assert rows.row(5, 1, rng())["tokens"].tolist() == again.row(5, 1, rng())["tokens"].tolist()
+
+
+def test_stream_rows_shorter_than_a_window(letters):
+    for seed in (None, 1):
+        rows = StreamRows(letters, 0, 2, 5, seed)
+        assert len(rows) == 1
+        assert rows.row(3, 0, rng())["segment_ids"].tolist() == [1, 1, 0, 0, 0]
+
+
+@pytest.fixture(scope="module")
+def sentences(char, tmp_path_factory):
+    """Two documents; sentences of 3, 2, 4 and of 2, 8 tokens (line breaks among them)."""
+    folder = tmp_path_factory.mktemp("stores") / "sentences"
+    documents = [Document("ab\nc\ndef\n"), Document("g\nhijklmno")]
+    return build_store(folder, documents, char, sentences=True)
+
+
+def test_sentence_rows_golden(sentences):
+    assert sentences.sentences.tolist() == [0, 3, 5, 9, 11, 19]
+    rows = SentenceRows(sentences, 0, 19, 6)
+    found = [rows.row(0, i, rng(i)) for i in range(len(rows))]
+    assert [row["tokens"].tolist() for row in found] == [
+        [3, 4, 0, 5, 0],  # two sentences; the third would make nine tokens
+        [6, 7, 8, 0],
+        [9, 0],
+        [10, 11, 12, 13, 14, 15],  # longer than a row: cut
+        [16, 17],
+    ]
+    assert [row["sentence_starts"].tolist() for row in found] == [[0, 3], [0], [0], [0], [0]]
+
+
+def test_distractor_is_a_run_of_sentences_of_another_document(sentences):
+    rows = SentenceRows(sentences, 0, 19, 6)
+    of_first = {(3, 4, 0, 5, 0), (5, 0, 6, 7, 8, 0), (6, 7, 8, 0)}
+    of_second = {(9, 0), (10, 11, 12, 13, 14, 15), (16, 17)}
+    for index, others in [(0, of_second), (1, of_second), (2, of_first), (4, of_first)]:
+        seen = {tuple(rows.row(0, index, rng(s))["distractor"].tolist()) for s in range(60)}
+        assert seen == others
+
+
+def test_distractor_with_one_document_or_one_row(sentences):
+    one = SentenceRows(sentences, 0, 9, 6)
+    assert len(one) == 2
+    assert {tuple(one.row(0, 1, rng(s))["distractor"].tolist()) for s in range(20)} == {
+        (3, 4, 0, 5, 0),
+        (5, 0, 6, 7, 8, 0),
+    }
+    single = SentenceRows(sentences, 0, 5, 6)
+    assert single.row(0, 0, rng())["distractor"].tolist() == []
+
+
+def test_sentence_rows_need_sentences(letters, sentences):
+    with pytest.raises(DataError, match="without sentences"):
+        SentenceRows(letters, 0, 10, 4)
+    # A sentence that the range cuts gives the part that lies in it.
+    rows = SentenceRows(sentences, 1, 8, 4)
+    assert [rows.row(0, i, rng())["tokens"].tolist() for i in range(len(rows))] == [
+        [4, 0, 5, 0],
+        [6, 7, 8],
+    ]
+
+
+def test_example_and_chained_rows(char, tmp_path):
+    examples = [Example("ab", None, "x", "f:1"), Example("c", "de", "y", "f:2")]
+    store = build_example_store(tmp_path / "e", examples, char, ["x", "y"])
+    rows = ChainedRows([ExampleRows(store, np.array([1])), ExampleRows(store, np.array([0, 1]))])
+    assert len(rows) == 3
+    found = [{k: v.tolist() for k, v in rows.row(0, i, rng()).items()} for i in range(3)]
+    pair = {"tokens_a": [5], "tokens_b": [6, 7], "label": 1}
+    assert found == [pair, {"tokens_a": [3, 4], "tokens_b": [], "label": 0}, pair]
