@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from configs.base import choose
 from train.errors import UserError
+from train.setup import ARCHITECTURE
 from train.study.results import config_hash
 
 
@@ -64,7 +65,9 @@ def make(study: ConfigDict, workdir: Path) -> tuple[Run, list[Run]]:
     check(study)
     pretrain = resolved(study.pretrain)
     key = config_hash(pretrain)
-    base = Run("pretrain", None, None, pretrain.seed, pretrain, key, workdir / f"pretrain-{key[:8]}")
+    base = Run(
+        "pretrain", None, None, pretrain.seed, pretrain, key, workdir / f"pretrain-{key[:8]}"
+    )
     use_cache(pretrain, workdir)
     runs = [
         finetuning(study, base, arm, budget, seed, workdir)
@@ -81,7 +84,8 @@ def finetuning(
     """One cell's run: the study's fine-tuning config with the arm's start, the budget, the seed."""
     config = resolved(study.finetune)
     if not config.model.family:
-        config.model = resolved(base.config.model)
+        for name in ARCHITECTURE:
+            config.model[name] = base.config.model[name]
     config.seed = seed
     config.data.budget = budget
     key = config_hash(base.config_hash, config, arm)

@@ -7,22 +7,31 @@ One JSON object a line and run: its place in the study (`role`, `arm`, `budget`,
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from train import workdir
 from train.errors import UserError
 
 Record = dict[str, Any]
 
 
-def config_hash(*parts: ConfigDict | dict | str | int) -> str:
-    """First 16 hex digits of the SHA-256 of the parts as canonical JSON."""
-    plain = [p.to_dict() if isinstance(p, ConfigDict) else p for p in parts]
+def config_hash(*parts: ConfigDict | str) -> str:
+    """Sixteen hex digits of the SHA-256 of what decides a run's results.
+
+    Keys that change nothing in what is computed, or say where things lie, do not count.
+    """
+    plain = [part if isinstance(part, str) else _counting(part) for part in parts]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _counting(config: ConfigDict) -> dict[str, Any]:
+    flat = workdir.flatten(config.to_dict())
+    free = (*workdir.FREE, "data.cache_dir", "data.data_dir")
+    return {key: value for key, value in flat.items() if not key.startswith(free)}
 
 
 def read(path: Path) -> list[Record]:
@@ -44,17 +53,7 @@ def append(path: Path, record: Record) -> None:
     """Adds one record: the file always holds whole lines, whenever the process is killed."""
     before = path.read_text(encoding="utf-8") if path.exists() else ""
     line = json.dumps(record, separators=(",", ":"))
-    replace(path, before + line + "\n")
-
-
-def replace(path: Path, text: str) -> None:
-    """Writes a file atomically: readers see the old text or the new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    workdir.write_text(path, before + line + "\n")
 
 
 def latest(records: list[Record]) -> dict[str, Record]:

@@ -1,24 +1,21 @@
 """Runs what is missing of a study, one run after the other, and records each in results.jsonl."""
 
-import platform
+import json
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 
-import jax
 from ml_collections import ConfigDict
 from rich.console import Console
 
 from train.errors import USER_ERRORS, UserError
+from train.loop import Diverged
 from train.study import plan, results
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tokenizers", "numpy")
-
-# (config, workdir, progress=...) -> {"step", "seconds", "flops", "tokens", "eval"}: train.loop.run
+# train.loop.run, or what stands in for it: (config, workdir, force=...) -> its dict of results.
 RunFunction = Callable[..., dict]
 
 
@@ -27,9 +24,9 @@ def run_study(
 ) -> list[results.Record]:
     """Does the missing runs and returns one record per run of the study, pre-training first.
 
-    A fine-tuning run that fails is recorded and told, and the study goes on; the same command
-    again tries it again. A user's error before anything has succeeded stops the study: it would
-    stop every run. So does any failure of the pre-training.
+    A fine-tuning run that diverges or breaks is recorded and told, and the study goes on; the same
+    command again tries it again. What stops the study: a user's error, which every run would meet;
+    any failure of the pre-training; a signal (KeyboardInterrupt).
     """
     base, runs = plan.make(study, workdir)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -41,42 +38,28 @@ def run_study(
     total = len(runs) + 1
     if len(missing) < total:
         console.print(f"{total - len(missing)} of {total} runs are already in {path}")
-    clock = Clock(sum(item.role == "finetune" for item in missing))
-    for number, item in enumerate(missing, total - len(missing) + 1):
-        console.print(f"[bold]\\[{number}/{total}] {item.title}[/]{clock.remaining()}")
-        record = attempt(item, study.metric, run, stop_on_user_error=not done)
+    taken: list[float] = []
+    for index, item in enumerate(missing):
+        place, to_go = total - len(missing) + index + 1, time_to_go(taken, len(missing) - index)
+        console.print(f"[bold]\\[{place}/{total}] {item.title}[/]{to_go}", highlight=False)
+        record = attempt(item, study.metric, run)
         results.append(path, record)
         tell(record, console)
-        if record["status"] == "done":
-            done.add(item.config_hash)
-        clock.finished(record)
+        if item.role == "finetune":
+            taken.append(record["wall_seconds"])
     latest = results.latest(results.read(path))
     return [latest[item.config_hash] for item in [base, *runs]]
 
 
-class Clock:
-    """Guesses the time to go from the fine-tuning runs of this session."""
-
-    def __init__(self, missing: int):
-        self.missing, self.count, self.start = missing, 0, None
-
-    def finished(self, record: results.Record) -> None:
-        """Counts a run that has ended; pre-training only starts the clock."""
-        if self.start is None or record["role"] == "pretrain":
-            self.start = time.monotonic() - record["wall_seconds"] * (record["role"] != "pretrain")
-        self.count += record["role"] == "finetune"
-
-    def remaining(self) -> str:
-        """For the line before a run: "" until one fine-tuning run has ended."""
-        if not self.count:
-            return ""
-        seconds = (time.monotonic() - self.start) / self.count * (self.missing - self.count)
-        return f"  about {seconds // 60:.0f}:{seconds % 60:02.0f} to go"
+def time_to_go(taken: list[float], missing: int) -> str:
+    """For the line before a run, from the seconds of this session's runs; "" before the first."""
+    if not taken:
+        return ""
+    minutes, seconds = divmod(round(sum(taken) / len(taken) * missing), 60)
+    return f"  about {minutes}:{seconds:02} to go"
 
 
-def attempt(
-    item: plan.Run, metric: str, run: RunFunction, *, stop_on_user_error: bool
-) -> results.Record:
+def attempt(item: plan.Run, metric: str, run: RunFunction) -> results.Record:
     """One run and its record, of success or of failure."""
     start = time.monotonic()
     record = {
@@ -87,15 +70,19 @@ def attempt(
         "config_hash": item.config_hash,
         "workdir": item.folder.name,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        **environment(),
     }
     try:
-        outcome = run(item.config, str(item.folder), progress=True)
+        # The folder's name holds the config's hash: what differs there can only be a path.
+        outcome = run(item.config, str(item.folder), force=True)
+        if outcome["stopped"]:
+            raise KeyboardInterrupt
         record |= outcome_fields(item, metric, outcome)
     except Exception as error:
-        if item.role == "pretrain" or (stop_on_user_error and isinstance(error, USER_ERRORS)):
+        diverged = isinstance(error, Diverged)
+        if item.role == "pretrain" or (isinstance(error, USER_ERRORS) and not diverged):
             raise
-        traceback.print_exc(file=sys.stderr)
+        if not diverged:  # a bug: its traceback is wanted
+            traceback.print_exc(file=sys.stderr)
         record |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
     return record | {"wall_seconds": time.monotonic() - start}
 
@@ -109,6 +96,7 @@ def outcome_fields(item: plan.Run, metric: str, outcome: dict) -> results.Record
         "seconds": float(outcome["seconds"]),
         "flops": float(outcome["flops"]),
         "eval": {name: float(value) for name, value in outcome["eval"].items()},
+        "lineage": lineage(item.folder),
     }
     if item.role == "finetune":
         if metric not in fields["eval"]:
@@ -128,13 +116,7 @@ def tell(record: results.Record, console: Console) -> None:
         console.print(f"      {record['metric']} {record['value']:.4f}, {record['seconds']:.1f} s")
 
 
-def environment() -> results.Record:
-    """The device and the versions that a run used."""
-    device = jax.devices()[0]
-    return {
-        "device": f"{len(jax.devices())} x {device.device_kind} ({device.platform})",
-        "versions": {
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in PACKAGES},
-        },
-    }
+def lineage(folder: Path) -> dict:
+    """What the run's figures depend on, from its lineage.json."""
+    everything = json.loads((folder / "lineage.json").read_text(encoding="utf-8"))
+    return {k: v for k, v in everything.items() if k not in ("summary", "labels")}

@@ -66,9 +66,7 @@ def mean_interval(values_SN: np.ndarray, *, resamples: int = RESAMPLES, seed: in
     if len(values_SN) < 2:
         return _no_interval(values_SN)
     tail = (1 - LEVEL) / 2
-    low, high = np.quantile(
-        replicates(values_SN, resamples=resamples, seed=seed), [tail, 1 - tail]
-    )
+    low, high = np.quantile(replicates(values_SN, resamples=resamples, seed=seed), [tail, 1 - tail])
     return Estimate(float(values_SN.mean()), float(low), float(high))
 
 
