@@ -216,12 +216,10 @@ def _mixture_weights(data: ConfigDict, train: Sequence[RowSource]) -> list[float
 
 
 def _by_name(evaluation: Sequence[tuple[SourceSpec, RowSource]]) -> dict[str, RowSource]:
-    if not evaluation:
-        return {}
-    result: dict[str, RowSource] = {"eval": ChainedRows([rows for _, rows in evaluation])}
-    if len(evaluation) > 1:
-        result |= {f"eval/{_short_name(spec)}": rows for spec, rows in evaluation}
-    return result
+    if len(evaluation) < 2:
+        return dict(zip(["eval"], [rows for _, rows in evaluation], strict=False))
+    together: RowSource = ChainedRows([rows for _, rows in evaluation])
+    return {"eval": together} | {f"eval/{_short_name(spec)}": rows for spec, rows in evaluation}
 
 
 def prepare_rows(
