@@ -72,7 +72,7 @@ def get_config() -> ConfigDict:
     c.tokenizer.kind = "wordpiece"  # wordpiece | bpe | unigram | sp_bpe | char
     c.tokenizer.path = ""  # load this one (folder or file); "": train one on the source
     c.tokenizer.vocab_size = 8192  # of a tokenizer that is trained
-    c.tokenizer.lowercase = True  # wordpiece only
+    c.tokenizer.lowercase = False  # fold case and strip accents before splitting
 
     c.optimizer = ConfigDict()
     c.optimizer.name = "adamw"

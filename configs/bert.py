@@ -35,6 +35,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.model.num_layers, c.model.width, c.model.num_heads = layers, width, heads
     c.model.mlp_width = 4 * width
     c.objective.name = args["objective"]
+    c.tokenizer.lowercase = True
     if args["size"] in ("base", "large"):
         published(c)
     if args["size"] == "wikitext2":
