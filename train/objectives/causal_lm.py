@@ -46,11 +46,12 @@ class Objective:
         """Shifts a window [length + 1] into `tokens`, `targets` and `weights` [length]."""
         tokens, segments = example["tokens"], example["segment_ids"]
         row = {"tokens": tokens[:-1].astype(np.int32), "targets": tokens[1:].astype(np.int32)}
+        real = segments[1:] > 0  # the last window of an evaluation ends in padding
         if not self.isolate_documents:
-            return {**row, "weights": np.ones(self.length, np.float32)}
+            return {**row, "weights": real.astype(np.float32)}
         return {
             **row,
-            "weights": (segments[1:] == segments[:-1]).astype(np.float32),
+            "weights": (real & (segments[1:] == segments[:-1])).astype(np.float32),
             "segment_ids": segments[:-1].astype(np.int32),
             "positions": example["positions"][:-1].astype(np.int32),
         }

@@ -126,9 +126,9 @@ class Objective:
         row = mask_tokens(
             tokens, self.mask_rate, self.whole_word, self.targets, rng, tokenizer
         )
-        if not self.isolate_documents:
-            return row
         segments, positions = example["segment_ids"], example["positions"]
+        if not self.isolate_documents:  # the last window of an evaluation ends in padding
+            return {**row, "segment_ids": np.pad(segments > 0, 1, mode="edge").astype(np.int32)}
         # [CLS] joins the first document of the row, which therefore starts at position 1.
         shifted = positions + (segments == segments[0])
         return {

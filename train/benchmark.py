@@ -1,0 +1,212 @@
+"""``pretune benchmark``: time the training step and decoding of any config on this device.
+
+pretune benchmark --config=configs/gpt.py:size=small --config.batch_size=2 --config.length=256
+
+Batches are random ids of the right shapes: no data is read, so only the step is timed. The device's
+matrix peak is measured in the same process, by one large product in the model's dtype. --serve
+keeps the compiled step and times N more steps for each line "N" read on standard input, so that two
+programs can be timed in turn on a noisy machine.
+"""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from train.cli import command, define_config
+
+PEAK_SIZE = {"cpu": 2048}  # rows and columns of the product that measures the peak
+PEAK_SIZE_ELSEWHERE = 8192
+LABELS = 2  # classes of a classification objective without data
+
+
+def _define(values: flags.FlagValues) -> None:
+    define_config(values)
+    flags.DEFINE_integer("steps", 20, "steps to time, after two to warm up", flag_values=values)
+    flags.DEFINE_integer("decode_tokens", 64, "tokens to generate (gpt); 0: none", flag_values=values)
+    flags.DEFINE_string("json", "", "also write the figures to this file", flag_values=values)
+    flags.DEFINE_bool("serve", False, "time N more steps per line of stdin", flag_values=values)
+    flags.mark_flag_as_required("config", flag_values=values)
+
+
+def random_example(rows: str, window: int, vocab: int, rng: np.random.Generator) -> dict[str, Any]:
+    """A row as input_pipeline/packing.py gives it, of random ids."""
+    tokens = rng.integers(0, vocab, max(window, 1)).astype(np.int32)
+    return {
+        "stream": {
+            "tokens": tokens,
+            "segment_ids": np.ones(window, np.int32),
+            "positions": np.arange(window, dtype=np.int32),
+        },
+        "sentences": {
+            "tokens": tokens[: window // 2],
+            "sentence_starts": np.asarray([0, window // 4]),
+            "distractor": tokens[window // 2 :],
+        },
+        "examples": {"tokens_a": tokens, "tokens_b": tokens[:0], "label": 0},
+    }[rows]
+
+
+class RandomTokenizer:
+    """What an objective's host half asks of a tokenizer, for ids without any text."""
+
+    cls_id, sep_id, mask_id, eos_id = 1, 2, 3, 2
+
+    def __init__(self, vocab_size: int) -> None:
+        """Ids 0 to 3 are special."""
+        self.is_special = np.arange(vocab_size) < 4
+        self.word_start = np.ones(vocab_size, bool)
+
+
+def random_batch(config: Any, objective: Any) -> dict[str, np.ndarray]:
+    """A global batch of full rows for the objective."""
+    rng = np.random.default_rng(0)
+    vocab = config.model.vocab_size
+    window = objective.window or config.length
+    examples = [
+        objective.features(
+            random_example(objective.rows, window, vocab, rng), rng, RandomTokenizer(vocab)
+        )
+        for _ in range(config.batch_size)
+    ]
+    return {key: np.stack([e[key] for e in examples]) for key in examples[0]}
+
+
+def timed(call: Callable[[], Any], count: int) -> list[float]:
+    """Seconds of each of `count` calls, each waited for."""
+    seconds = []
+    for _ in range(count):
+        began = time.perf_counter()
+        jax.block_until_ready(call())
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def matrix_peak(dtype: str) -> float:
+    """FLOP/s of the best of several large square products with float32 accumulation."""
+    size = PEAK_SIZE.get(jax.default_backend(), PEAK_SIZE_ELSEWHERE)
+    x = jax.random.normal(jax.random.key(0), (size, size), dtype)
+    product = jax.jit(lambda a, b: jnp.matmul(a, b, preferred_element_type=jnp.float32))
+    jax.block_until_ready(product(x, x))
+    return 2 * size**3 / min(timed(lambda: product(x, x), 8))
+
+
+class StepTimer:
+    """A compiled training step with its state, ready to be timed again and again."""
+
+    def __init__(self, config: Any) -> None:
+        """Builds, compiles (timed) and warms up."""
+        from train.mesh import to_devices
+        from train.program import make_program
+
+        config.model.vocab_size = config.model.vocab_size or config.tokenizer.vocab_size
+        self.config, self.program = config, make_program(config, LABELS)
+        self.batch = to_devices(random_batch(config, self.program.objective), self.program.mesh)
+        self.key = jax.random.key(config.seed)
+        self.state = self.program.init(self.key)
+        began = time.perf_counter()
+        lowered = self.program.train_step.lower(self.state, self.batch, self.key)
+        self.compiled = lowered.compile()
+        self.compile_seconds = time.perf_counter() - began
+        timed(self.step, 2)
+
+    def step(self) -> Any:
+        """One more step."""
+        self.state, metrics = self.compiled(self.state, self.batch, self.key)
+        return metrics
+
+    def peak_bytes(self) -> int:
+        """Peak memory of the step on one device, as the compiler plans it."""
+        m = self.compiled.memory_analysis()
+        aliased = m.alias_size_in_bytes
+        return m.argument_size_in_bytes + m.output_size_in_bytes + m.temp_size_in_bytes - aliased
+
+    def figures(self, seconds: list[float], peak: float) -> dict[str, Any]:
+        """The step's figures from its timings and the device's matrix peak (FLOP/s)."""
+        median = statistics.median(seconds)
+        quarter = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [median] * 3
+        tokens = self.config.batch_size * self.config.length
+        rate = self.program.flops_per_step / median
+        return {
+            "parameters": self.program.model.num_params,
+            "step_ms_median": 1e3 * median,
+            "step_ms_quartiles": [1e3 * quarter[0], 1e3 * quarter[2]],
+            "tokens_per_second": tokens / median,
+            "model_gflops_per_step": self.program.flops_per_step / 1e9,
+            "gflops_per_second": rate / 1e9,
+            "matrix_peak_gflops_per_second": peak * self.program.mesh.size / 1e9,
+            "model_flops_utilisation": rate / (peak * self.program.mesh.size),
+            "compile_seconds": self.compile_seconds,
+            "peak_memory_mib": self.peak_bytes() / 2**20,
+        }
+
+
+def decoding(timer: StepTimer, tokens: int) -> dict[str, float]:
+    """Greedy decoding of one and of eight prompts of 16 tokens: new tokens a second."""
+    from model.decode import Sampling, generate
+
+    found = {}
+    for rows in (1, 8):
+        call = lambda rows=rows: generate(  # noqa: E731
+            timer.program.model, timer.config.model, timer.state.params,
+            [list(range(4, 20))] * rows, new_tokens=tokens, sampling=Sampling(0), seed=0,
+        )  # fmt: skip
+        call()
+        median = statistics.median(timed(call, 3))
+        found[f"decode_tokens_per_second_batch_{rows}"] = rows * tokens / median
+    return found
+
+
+def _run(values: flags.FlagValues) -> None:
+    from train.setup import enable_compilation_cache
+
+    enable_compilation_cache(values.config.compilation_cache)
+    timer = StepTimer(values.config)
+    peak = matrix_peak(values.config.model.dtype) / jax.local_device_count()
+    figures = {
+        "device": jax.devices()[0].device_kind,
+        "devices": timer.program.mesh.size,
+        "jax": jax.__version__,
+        "dtype": values.config.model.dtype,
+        "batch": [values.config.batch_size, values.config.length],
+        **timer.figures(timed(timer.step, values.steps), peak),
+    }
+    if values.config.model.family == "gpt" and values.decode_tokens:
+        figures |= decoding(timer, values.decode_tokens)
+    for name, value in figures.items():
+        print(f"{name:<34} {_text(value)}", flush=True)
+    if values.json:
+        with open(values.json, "w", encoding="utf-8") as file:
+            json.dump(figures, file, indent=1)
+    if values.serve:
+        serve(timer)
+
+
+def serve(timer: StepTimer) -> None:
+    """For each line "N" on standard input: times N steps, prints their seconds as one JSON list."""
+    print("ready", flush=True)
+    for line in sys.stdin:
+        if line.strip():
+            print(json.dumps(timed(timer.step, int(line))), flush=True)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return "[" + ", ".join(map(_text, value)) + "]" if isinstance(value, list) else str(value)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    return command(_run, argv, _define, __doc__)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
