@@ -123,35 +123,30 @@ def difference_row(comparison: Comparison, summary: Summary) -> list[str]:
 def cost_rows(summary: Summary) -> Rows:
     """What was spent: pre-training, each arm, and the first arm's runs with pre-training on top."""
     base = summary.pretraining
-    rows = [cost_row(base.name, base)]
+    rows = [cost_row(base.name, 1, base.seconds, base.flops, base.tokens)]
     for arm in summary.costs:
-        rows.append(cost_row(f"{arm.name}: fine-tuning, all runs", arm))
+        name = f"{arm.name}: fine-tuning"
+        rows.append(cost_row(f"{name}, all runs", arm.runs, arm.seconds, arm.flops, arm.tokens))
         if arm.runs:
-            rows.append(cost_row(f"{arm.name}: fine-tuning, mean of a run", shared(arm, arm.runs)))
+            rows.append(cost_row(f"{name}, one run", 1, *one_run(arm)))
     first = summary.costs[0]
     if first.runs and first.name == plan.LABELS["pretrained"]:
-        one, spread = shared(first, first.runs), shared(base, first.runs)
-        name = f"{first.name}: a run with pre-training"
-        rows.append(cost_row(f"{name} shared by {first.runs} runs", together(one, spread)))
-        rows.append(cost_row(f"{name} paid for it alone", together(one, base)))
+        name = f"{first.name}: one run + pre-training"
+        for how, share in ((f"shared by {first.runs}", first.runs), ("in full", 1)):
+            seconds, flops, tokens = one_run(first)
+            seconds, flops = seconds + base.seconds / share, flops + base.flops / share
+            rows.append(cost_row(f"{name} {how}", 1, seconds, flops, tokens + base.tokens // share))
     return rows
 
 
-def shared(cost: Cost, runs: int) -> Cost:
-    """A cost divided among runs."""
-    return Cost(cost.name, 1, cost.steps // runs, cost.tokens // runs, cost.seconds / runs,
-                cost.flops / runs)  # fmt: skip
+def one_run(cost: Cost) -> tuple[float, float, int]:
+    """Seconds (median), FLOPs and tokens (means) of one run."""
+    return cost.median_seconds, cost.flops / cost.runs, cost.tokens // cost.runs
 
 
-def together(one: Cost, other: Cost) -> Cost:
-    """The sum of two costs of one run."""
-    return Cost(one.name, 1, one.steps + other.steps, one.tokens + other.tokens,
-                one.seconds + other.seconds, one.flops + other.flops)  # fmt: skip
-
-
-def cost_row(name: str, cost: Cost) -> list[str]:
+def cost_row(name: str, runs: int, seconds: float, flops: float, tokens: int) -> list[str]:
     """A row of the cost table."""
-    return [name, str(cost.runs), clock(cost.seconds), f"{cost.flops:.3g}", f"{cost.tokens:,}"]
+    return [name, str(runs), clock(seconds), f"{flops:.3g}", f"{tokens:,}"]
 
 
 def clock(seconds: float) -> str:
@@ -169,7 +164,7 @@ def caption(study: ConfigDict, summary: Summary) -> str:
     better = "higher" if summary.higher_is_better else "lower"
     return (
         f"{summary.metric} of the last step{unit} ({better} is better). 95% intervals: "
-        f"{summary.method}, {study.resamples:,} resamples, {len(study.seeds)} seed(s) per cell; "
+        f"{summary.method}, {study.resamples:,} resamples, seeds per cell: {len(study.seeds)}; "
         "differences are paired by seed: same labelled examples, order and steps for both arms."
     )
 

@@ -197,11 +197,11 @@ def test_summary_by_hand(tmp_path):
     assert not at_all.separate
     assert (figures.costs[0].flops, figures.costs[0].seconds) == (9e9, 90.0)
     rows = {row[0]: row[1:] for row in report.cost_rows(figures)}
-    assert rows["pre-trained: a run with pre-training shared by 9 runs"][1:3] == [
+    assert rows["pre-trained: one run + pre-training shared by 9"][1:3] == [
         "11.1 s",
         "1.11e+09",
     ]
-    assert rows["pre-trained: a run with pre-training paid for it alone"][1:3] == [
+    assert rows["pre-trained: one run + pre-training in full"][1:3] == [
         "20.0 s",
         "2e+09",
     ]
@@ -266,6 +266,8 @@ def test_page_is_self_contained_and_tells_the_results(tmp_path):
     assert all(address.startswith("#") for address in page.addresses)
     assert not page.tags & {"script", "link", "iframe", "img"}
     assert not re.search(r"@import|url\((?!#)", text)
+    namespaces = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert set(re.findall(r"https?://[^\"\s<]+", text)) <= namespaces
     assert "A &lt;b&gt; &amp; c" in text
     assert len(re.findall("<svg", text)) == 3
     assert "var(--arm-0)" in text
