@@ -1,0 +1,1 @@
+"""Plain values: every run is a config, every config starts from base.py."""

@@ -1,8 +1,8 @@
 """Every configuration key that exists, with its default and what it means.
 
-A config file is a function ``get_config(arg="") -> ConfigDict`` that starts from this one and changes
-values; the command line changes them further (``--config.optimizer.learning_rate=1e-3``). A key that
-is not here is an error. Plain values only: nothing of ours is imported.
+A config file is a function ``get_config(arg="") -> ConfigDict`` that starts from this one and
+changes values; the command line changes them further (``--config.optimizer.learning_rate=1e-3``).
+A key that is not here is an error. Plain values only: nothing of ours is imported.
 """
 
 import difflib

@@ -1,6 +1,6 @@
-"""BERT (Devlin et al. 2019) pre-training.
+r"""BERT (Devlin et al. 2019) pre-training.
 
-  pretune train --config=configs/bert.py:size=mini --config.data.source='books/*.txt' \\
+  pretune train --config=configs/bert.py:size=mini --config.data.source='books/*.txt' \
       --workdir=runs/bert
 
 Arguments: size=tiny|mini|small|medium|base|large (Turc et al. 2019, table 1, for the first four)

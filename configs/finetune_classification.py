@@ -1,7 +1,7 @@
-"""Fine-tuning a pre-trained state to classify texts or pairs of texts.
+r"""Fine-tuning a pre-trained state to classify texts or pairs of texts.
 
-  pretune train --config=configs/finetune_classification.py --config.init_from=runs/bert \\
-      --config.data.source=train.tsv --config.data.eval_source=dev.tsv \\
+  pretune train --config=configs/finetune_classification.py --config.init_from=runs/bert \
+      --config.data.source=train.tsv --config.data.eval_source=dev.tsv \
       --config.data.text_field=sentence --workdir=runs/sst2
 
 The architecture and the tokenizer are those of `init_from`. Pairs: set data.text_b_field. To train

@@ -1,6 +1,6 @@
-"""GPT-2 (Radford et al. 2019) pre-training.
+r"""GPT-2 (Radford et al. 2019) pre-training.
 
-  pretune train --config=configs/gpt.py:size=small --config.data.source='books/*.txt' \\
+  pretune train --config=configs/gpt.py:size=small --config.data.source='books/*.txt' \
       --workdir=runs/gpt
 
 Arguments: size=small|medium|large|xl (the four published ones) or shakespeare_char,

@@ -148,11 +148,11 @@ def build(config: Any, heads: Heads) -> Model:
         params = nn.unbox(module.init(rng, batch)["params"])
         return {"backbone": params["backbone"], "head": params.get("head", {})}
 
-    def apply(params: Params, batch: dict[str, jax.Array], rng: jax.Array | None = None, **caches: Any):
+    def apply(
+        params: Params, batch: dict[str, jax.Array], rng: jax.Array | None = None, **caches: Any
+    ):
         return module.apply({"params": params}, batch, rng, **caches)
 
     axes = jax.tree.map(lambda box: box.names, boxed, is_leaf=is_box)
     axes = {"backbone": axes["backbone"], "head": axes.get("head", {})}
     return Model(init, apply, axes, jax.eval_shape(init, jax.random.key(0)))
-
-

@@ -116,5 +116,3 @@ class MLP(nn.Module):
         h_BTF = constrain(self.activation(up(x_BTD)), "batch", "sequence", "mlp")
         width = x_BTD.shape[-1]
         return Linear((width,), ("width",), ("mlp",), self.output_std, name="down")(h_BTF)
-
-

@@ -19,7 +19,14 @@ import jax.numpy as jnp
 from model.attention import MLP, SelfAttention, Visible, segment_mask
 from model.heads import Backbone
 from model.layers import (
-    Embedding, LayerNorm, Linear, activation, apply_layers, dropout, split, unembed,
+    Embedding,
+    LayerNorm,
+    Linear,
+    activation,
+    apply_layers,
+    dropout,
+    split,
+    unembed,
 )  # fmt: skip
 from model.sharding import constrain
 

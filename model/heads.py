@@ -29,7 +29,7 @@ class Heads:
 
 
 class Backbone(NamedTuple):
-    """What a family's backbone returns: states [B, T, D], pooled [B, D], and the decoding caches."""
+    """What a backbone returns: states [B, T, D], pooled [B, D], and the decoding caches."""
 
     hidden_BTD: jax.Array
     pooled_BD: jax.Array

@@ -55,7 +55,7 @@ def partition_spec(
 
 
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
-    """States the layout of an activation by the names of its dimensions (identity without a mesh)."""
+    """States an activation's layout by the names of its dimensions (identity without a mesh)."""
     active = _ACTIVE.get()
     if active is None:
         return x

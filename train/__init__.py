@@ -1,0 +1,1 @@
+"""Training: one loop, its objectives, its commands, and studies of many runs."""

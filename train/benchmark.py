@@ -27,10 +27,12 @@ PEAK_SIZE_ELSEWHERE = 8192
 LABELS = 2  # classes of a classification objective without data
 
 
-def _define(values: flags.FlagValues) -> None:
-    define_config(values)
+def _define(values: flags.FlagValues, argv: Sequence[str]) -> None:
+    define_config(values, argv)
     flags.DEFINE_integer("steps", 20, "steps to time, after two to warm up", flag_values=values)
-    flags.DEFINE_integer("decode_tokens", 64, "tokens to generate (gpt); 0: none", flag_values=values)
+    flags.DEFINE_integer(
+        "decode_tokens", 64, "tokens to generate (gpt); 0: none", flag_values=values
+    )
     flags.DEFINE_string("json", "", "also write the figures to this file", flag_values=values)
     flags.DEFINE_bool("serve", False, "time N more steps per line of stdin", flag_values=values)
     flags.mark_flag_as_required("config", flag_values=values)

@@ -60,7 +60,9 @@ class Checkpoints:
         """Steps with a committed checkpoint, oldest first."""
         if not self._folder.exists():
             return []
-        return sorted(int(p.name) for p in self._folder.iterdir() if p.is_dir() and p.name.isdigit())
+        return sorted(
+            int(p.name) for p in self._folder.iterdir() if p.is_dir() and p.name.isdigit()
+        )
 
     def path(self, step: int) -> pathlib.Path:
         """The folder of one step."""
@@ -80,9 +82,7 @@ class Checkpoints:
         elif best:
             self._finish(lambda: None, step, best)
 
-    def _finish(
-        self, committed: Callable[[], Any], step: int, best: dict[str, Any] | None
-    ) -> None:
+    def _finish(self, committed: Callable[[], Any], step: int, best: dict[str, Any] | None) -> None:
         committed()
         if jax.process_index() != 0:
             return

@@ -36,7 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv[0] not in COMMANDS:
         near = difflib.get_close_matches(argv[0], COMMANDS, 1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        print(f"There is no command {argv[0]!r}.{hint} Commands: {', '.join(COMMANDS)}.", file=sys.stderr)
+        print(
+            f"There is no command {argv[0]!r}.{hint} Commands: {', '.join(COMMANDS)}.",
+            file=sys.stderr,
+        )
         return 2
     return importlib.import_module(COMMANDS[argv[0]][0]).main(argv[1:])
 
@@ -44,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def command(
     run: Callable[[flags.FlagValues], int | None],
     argv: Sequence[str] | None,
-    define: Callable[[flags.FlagValues], None],
+    define: Callable[[flags.FlagValues, Sequence[str]], None],
     help_text: str,
 ) -> int:
     """Parses flags, runs a command, and turns the user's errors into a sentence and exit code 2.
@@ -52,7 +55,8 @@ def command(
     Args:
       run: the command, given its parsed flags.
       argv: arguments without the program's name; None: the process's.
-      define: defines the flags on a fresh FlagValues (none are global: commands share a process).
+      define: defines the flags on a fresh FlagValues (none are global: commands share a process),
+        given the arguments.
       help_text: what ``--help`` prints before the flags.
 
     Returns:
@@ -66,7 +70,7 @@ def command(
 
     argv = list(sys.argv[1:] if argv is None else argv)
     values = flags.FlagValues()
-    define(values)
+    define(values, argv)
     if any(arg in ("-h", "--help", "-help") for arg in argv):
         print(inspect.cleandoc(help_text), "\n\nFlags:")
         print(values.get_help(include_special_flags=False))
@@ -94,10 +98,14 @@ def _fail(sentence: str) -> int:
     return 2
 
 
-def define_config(values: flags.FlagValues) -> None:
-    """The flag ``--config=FILE[:ARGUMENT]`` with its ``--config.KEY=VALUE`` overrides."""
+def define_config(values: flags.FlagValues, argv: Sequence[str]) -> None:
+    """The flag ``--config=FILE[:ARGUMENT]`` with the ``--config.KEY=VALUE`` overrides in `argv`."""
     config_flags.DEFINE_config_file(
-        "config", None, "config file, e.g. configs/bert.py:size=tiny", flag_values=values
+        "config",
+        None,
+        "config file, e.g. configs/bert.py:size=tiny",
+        flag_values=values,
+        sys_argv=list(argv),
     )
 
 

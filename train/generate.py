@@ -12,7 +12,7 @@ from absl import flags
 from train.cli import command
 
 
-def _define(values: flags.FlagValues) -> None:
+def _define(values: flags.FlagValues, argv: Sequence[str]) -> None:
     text, number = flags.DEFINE_string, flags.DEFINE_float
     text("workdir", None, "folder of the trained run", flag_values=values)
     flags.DEFINE_multi_string(

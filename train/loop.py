@@ -19,19 +19,15 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from input_pipeline.pipeline import eval_batches, train_batches
-from train import metrics, workdir as folders
+from train import metrics
+from train import workdir as folders
 from train.checkpoint import Checkpoints, abstract
-from train.errors import UserError
+from train.errors import Diverged, UserError
 from train.evaluate import evaluate, save_predictions
 from train.mesh import to_devices
-from train.program import Program
 from train.progress import Bar
 from train.setup import Setup, complete, enable_compilation_cache, initial_state, set_up
 from train.state import State
-
-
-class Diverged(UserError):
-    """The loss stopped being a number."""
 
 
 def run(
@@ -46,7 +42,8 @@ def run(
       force: accept a workdir with another config.
 
     Returns:
-      `step`, `seconds` (of the loop, compilation included), `tokens` (seen in all), `flops` (of
+      `step`, `seconds` (of the loop, compilation and earlier sessions of the run
+      included), `tokens` (seen in all), `flops` (of
       training, by formula), `num_params`, `eval` (the last values), `best`, `stopped` (True after
       a signal).
 
@@ -106,13 +103,12 @@ class _Run:
         self.splits = self._splits()
         self.last_eval: dict[str, float] = {}
         self.bar = Bar(str(self.workdir), start, config.steps, self.progress and main)
-        metrics.truncate(self.workdir, start)
+        self.began = time.perf_counter() - (metrics.truncate(self.workdir, start) if main else 0)
         self.writer = metrics.Writer(self.workdir, config.logging.tensorboard and main, main)
         self.bar.say(
             f"{config.model.family}, {program.model.num_params:,} parameters, "
             f"{program.mesh.size} {jax.default_backend()} device(s), from step {start}"
         )
-        began = time.perf_counter()
         try:
             state, step = self._steps(state, start)
             if step == config.steps and not self.last_eval:
@@ -126,7 +122,7 @@ class _Run:
         self.checkpoints.wait()
         return {
             "step": step,
-            "seconds": time.perf_counter() - began,
+            "seconds": time.perf_counter() - self.began,
             "tokens": step * config.batch_size * config.length,
             "flops": step * program.flops_per_step,
             "num_params": program.model.num_params,
@@ -226,6 +222,7 @@ class _Run:
         values = metrics.means(metrics.add(fetched), "train", program.objective.losses)
         values |= {
             "train/learning_rate": float(program.schedule(step - 1)),
+            "train/seconds": now - self.began,
             "train/seconds_per_step": seconds,
             "train/tokens_per_second": config.batch_size * config.length / seconds,
             "train/flops_per_second": program.flops_per_step / seconds,
@@ -241,7 +238,9 @@ class _Run:
         self.last_eval = evaluate(self.setup.program, state.params, self.splits)
         self.writer.write(step, self.last_eval)
         self.clock += time.perf_counter() - began
-        main = {k: v for k, v in self.last_eval.items() if k.startswith("eval/") and k.count("/") == 1}
+        main = {
+            k: v for k, v in self.last_eval.items() if k.startswith("eval/") and k.count("/") == 1
+        }
         self.bar.say(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in main.items()))
         return self._new_best(step)
 

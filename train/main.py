@@ -15,8 +15,8 @@ from absl import flags
 from train.cli import command, define_config
 
 
-def _define(values: flags.FlagValues) -> None:
-    define_config(values)
+def _define(values: flags.FlagValues, argv: Sequence[str]) -> None:
+    define_config(values, argv)
     flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)
     flags.DEFINE_bool(
         "force_config", False, "go on in a workdir that holds another config", flag_values=values

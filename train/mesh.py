@@ -39,9 +39,7 @@ def make_mesh(config: Any) -> Mesh:
             f"{jax.process_count()} processes."
         )
     used = devices[: math.prod(sizes)]
-    return jax.make_mesh(
-        sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=used
-    )
+    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=used)
 
 
 def check_batch(name: str, rows: int, accumulate: int, mesh: Mesh) -> None:

@@ -1,4 +1,4 @@
-"""Metrics: (sum, weight) pairs until they are written to metrics.jsonl, TensorBoard, the terminal."""
+"""Metrics: (sum, weight) pairs until they are written to metrics.jsonl and TensorBoard."""
 
 import json
 import os
@@ -23,7 +23,9 @@ def add(batches: Iterable[Metrics]) -> dict[str, tuple[float, float]]:
     return total
 
 
-def means(total: dict[str, tuple[float, float]], prefix: str, losses: Iterable[str]) -> dict[str, float]:
+def means(
+    total: dict[str, tuple[float, float]], prefix: str, losses: Iterable[str]
+) -> dict[str, float]:
     """``{prefix/name: sum / weight}``, with prefix/loss the sum of the parts of the loss.
 
     A mean without any weight is NaN, not 0.
@@ -37,7 +39,7 @@ class Writer:
     """Appends to ``metrics.jsonl`` (one JSON object a line, flushed) and to TensorBoard events."""
 
     def __init__(self, workdir: pathlib.Path, tensorboard: bool, main: bool) -> None:
-        """Opens the files for appending; with several processes only the first one (`main`) does."""
+        """Opens the files for appending; of several processes only the first one (`main`) does."""
         target = workdir / "metrics.jsonl" if main else os.devnull
         self._file = open(target, "a", encoding="utf-8")  # noqa: SIM115  closed by close()
         self._board = None
@@ -64,16 +66,23 @@ class Writer:
             self._board.close()
 
 
-def truncate(workdir: pathlib.Path, step: int) -> None:
-    """Drops the lines after `step`: a resumed run writes them again, bit for bit."""
+def truncate(workdir: pathlib.Path, step: int) -> float:
+    """Drops the lines after `step`: a resumed run writes them again, bit for bit.
+
+    Returns:
+      The seconds that the run took until then.
+    """
     path = workdir / "metrics.jsonl"
     if not path.exists():
-        return
-    kept = []
+        return 0.0
+    kept, seconds = [], 0.0
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
+            values = json.loads(line)
         except ValueError:
             continue  # a line cut short by a kill
+        if values["step"] <= step:
+            kept.append(line + "\n")
+            seconds = values.get("train/seconds", seconds)
     path.write_text("".join(kept), encoding="utf-8")
+    return seconds

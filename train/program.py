@@ -19,11 +19,11 @@ from model import sharding
 from model.api import Model, build
 from model.flops import training_flops
 from train import objectives
+from train.errors import UserError
 from train.mesh import check_batch, make_mesh, replicated
 from train.optimizer import make_optimizer, schedule
 from train.state import State, create, shardings
 from train.step import bind, eval_step, predict_step, train_step
-from train.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -101,8 +101,9 @@ def _make(key: str, num_labels: int, eval_rows: int) -> Program:
         if hasattr(objective, "predict")
         else None,
         reset=jit(
-            lambda params: dataclasses.replace(fresh(jax.random.key(0)), params=params,
-                                               opt_state=optimizer.init(params)),
+            lambda params: dataclasses.replace(
+                fresh(jax.random.key(0)), params=params, opt_state=optimizer.init(params)
+            ),
             out_shardings=places,
         ),
         shardings=places,

@@ -38,12 +38,12 @@ class Bar:
         text = f"loss {values['train/loss']:.4f}  {rate:,.0f} tokens/s"
         if self._progress:
             self._progress.update(self._task, completed=step, text=text)
-        elif self._enabled and (time.monotonic() - self._last > PLAIN_SECONDS or step == self._total):
+        elif self._enabled and (
+            time.monotonic() - self._last > PLAIN_SECONDS or step == self._total
+        ):
             self._last = time.monotonic()
             left = (self._total - step) * values["train/seconds_per_step"]
-            print(
-                f"{self._title}  {step}/{self._total}  {text}  ETA {left:.0f} s", file=sys.stderr
-            )
+            print(f"{self._title}  {step}/{self._total}  {text}  ETA {left:.0f} s", file=sys.stderr)
 
     def say(self, sentence: str) -> None:
         """A line above the bar."""

@@ -117,7 +117,10 @@ def initial_state(setup: Setup, key: jax.Array) -> State:
     if not setup.config.init_from:
         return state
     aim = {"backbone": abstract(state.params["backbone"], program.shardings.params["backbone"])}
-    if setup.config.objective.name == read_config(pathlib.Path(setup.config.init_from)).objective.name:
+    if (
+        setup.config.objective.name
+        == read_config(pathlib.Path(setup.config.init_from)).objective.name
+    ):
         aim["head"] = abstract(state.params["head"], program.shardings.params["head"])
     aim = {name: part for name, part in aim.items() if jax.tree.leaves(part)}
     parts = load_parts(pathlib.Path(setup.config.init_from), aim)

@@ -31,7 +31,7 @@ NAMES = sorted(p.stem for p in pathlib.Path(__file__).parent.glob("*.py") if p.s
 
 
 def load(config: Any) -> type:
-    """The `Objective` class named by ``config.objective.name``; ConfigError with the nearest name."""
+    """The class named by ``config.objective.name``; ConfigError with the nearest name."""
     name = choose("objective", config.objective.name, {n: n for n in NAMES})
     return importlib.import_module(f"train.objectives.{name}").Objective
 

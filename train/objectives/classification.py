@@ -1,4 +1,4 @@
-"""Classify a text or a pair of texts (Devlin et al. 2019, section 4.1; Radford et al. 2018, 3.3)."""
+"""Classify a text or a pair (Devlin et al. 2019, section 4.1; Radford et al. 2018, 3.3)."""
 
 import dataclasses
 from collections.abc import Callable

@@ -123,9 +123,7 @@ class Objective:
         """Frames a window [length - 2] and masks it; arrays of [length] and [targets]."""
         text = example["tokens"]
         tokens = np.concatenate([[tokenizer.cls_id], text, [tokenizer.sep_id]])
-        row = mask_tokens(
-            tokens, self.mask_rate, self.whole_word, self.targets, rng, tokenizer
-        )
+        row = mask_tokens(tokens, self.mask_rate, self.whole_word, self.targets, rng, tokenizer)
         segments, positions = example["segment_ids"], example["positions"]
         if not self.isolate_documents:  # the last window of an evaluation ends in padding
             return {**row, "segment_ids": np.pad(segments > 0, 1, mode="edge").astype(np.int32)}

@@ -14,7 +14,7 @@ from train.objectives.masked_lm import mask_tokens
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """[CLS] A [SEP] B [SEP], where B follows A in half of the rows and is from elsewhere in the rest.
+    """[CLS] A [SEP] B [SEP]: B follows A in half of the rows and is from elsewhere in the rest.
 
     Attributes:
       length: tokens in a row.
@@ -60,9 +60,7 @@ class Objective:
         tokens = np.concatenate(
             [[tokenizer.cls_id], first, [tokenizer.sep_id], second, [tokenizer.sep_id]]
         )
-        row = mask_tokens(
-            tokens, self.mask_rate, self.whole_word, self.targets, rng, tokenizer
-        )
+        row = mask_tokens(tokens, self.mask_rate, self.whole_word, self.targets, rng, tokenizer)
         types = np.arange(len(tokens)) >= len(first) + 2
         return {
             **row,

@@ -16,8 +16,8 @@ from absl import flags
 from train.cli import command, define_config
 
 
-def _define(values: flags.FlagValues) -> None:
-    define_config(values)
+def _define(values: flags.FlagValues, argv: Sequence[str]) -> None:
+    define_config(values, argv)
     flags.DEFINE_string("workdir", None, "folder of the study", flag_values=values)
     for name in ("config", "workdir"):
         flags.mark_flag_as_required(name, flag_values=values)

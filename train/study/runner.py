@@ -11,8 +11,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from train.errors import USER_ERRORS, UserError
-from train.loop import Diverged
+from train.errors import USER_ERRORS, Diverged, UserError
 from train.study import plan, results
 
 # train.loop.run, or what stands in for it: (config, workdir, force=...) -> its dict of results.

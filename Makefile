@@ -1,0 +1,29 @@
+# Everything runs in the project's own environment, .venv, made on first use from the pinned versions.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup quickstart test lint slow clean
+
+setup: .venv/.done
+
+.venv/.done: pyproject.toml requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit("Pretune needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt --editable '.[test]'
+	touch $@
+
+quickstart: setup
+	$(BIN)/pretune study --config=configs/studies/quickstart.py --workdir=runs/quickstart
+
+test: setup
+	$(BIN)/python -m pytest -n 2 -q
+
+slow: setup
+	$(BIN)/python -m pytest -q -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf .venv runs
