@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from model.layers import Linear, dropout
+from model.layers import Linear, accumulator, dropout
 from model.sharding import constrain
 
 # Finite, so that a row without any key (padding) becomes uniform instead of NaN.
@@ -59,7 +59,7 @@ def attend(
 
     Returns [B, T, H, K] in the dtype of the queries.
     """
-    accumulate = jnp.promote_types(q_BTHK.dtype, "float32")
+    accumulate = accumulator(q_BTHK.dtype)
     scale = 1 / math.sqrt(q_BTHK.shape[-1])
     scores_BHTS = jnp.einsum(
         "bthk,bshk->bhts", q_BTHK * scale, k_BSHK, preferred_element_type=accumulate

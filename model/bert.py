@@ -133,5 +133,6 @@ class LMHead(nn.Module):
         h_BPD = LayerNorm(c.layer_norm_epsilon, name="norm")(h_BPD)
         init: Any = nn.with_partitioning(nn.initializers.zeros, ("vocab",))
         bias_V = self.param("bias", init, (c.vocab_size,), jnp.float32)
-        logits = unembed(h_BPD, table_VD) + bias_V[None, None]
+        logits = unembed(h_BPD, table_VD)
+        logits += bias_V[None, None].astype(logits.dtype)
         return constrain(logits, "batch", "sequence", "vocab")

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from model.layers import Linear, dropout
+from model.layers import Linear, accumulator, dropout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,4 +62,4 @@ class Classifier(nn.Module):
         """Returns logits in float32."""
         h_BD = dropout(pooled_BD, self.dropout_rate, rng)
         logits = Linear((self.classes,), (None,), ("width",), self.std, name="linear")(h_BD)
-        return logits.astype(jnp.promote_types(logits.dtype, "float32"))
+        return logits.astype(accumulator(logits.dtype))
