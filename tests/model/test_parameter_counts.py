@@ -1,0 +1,112 @@
+"""Every published size has the paper's number of parameters. Shapes only: nothing is allocated."""
+
+import jax
+import numpy as np
+import pytest
+
+from configs import bert, gpt
+from model.api import build
+from model.errors import ModelError
+from model.heads import Heads
+
+# Radford et al. 2019 print 117M, 345M, 762M, 1542M; these are the published checkpoints' counts.
+GPT2 = {"small": 124_439_808, "medium": 354_823_168, "large": 774_030_080, "xl": 1_557_611_200}
+# Backbone with pooler. Turc et al. 2019 print 4.4M, 11.3M, 29.1M, 41.7M with the MLM head.
+BERT = {
+    "tiny": 4_385_920,
+    "mini": 11_170_560,
+    "small": 28_763_648,
+    "medium": 41_373_184,
+    "base": 109_482_240,
+    "large": 335_141_888,
+}
+TURC = {"tiny": 4.4, "mini": 11.3, "small": 29.1, "medium": 41.7}
+
+
+def bert_model(size, heads):
+    config = bert.get_config(f"size={size}").model
+    config.vocab_size = 30522
+    return config, build(config, heads)
+
+
+@pytest.mark.parametrize("size", GPT2)
+def test_gpt2(size):
+    config = gpt.get_config(f"size={size}").model
+    config.vocab_size = 50257
+    assert build(config, Heads(lm=True)).num_params == GPT2[size]
+
+
+@pytest.mark.parametrize("size", BERT)
+def test_bert_backbone(size):
+    config, model = bert_model(size, Heads())
+    assert model.num_params == BERT[size]
+    width, layers = config.width, config.num_layers
+    embeddings = (30522 + 512 + 2) * width + 2 * width
+    attention = 4 * (width * width + width) + 2 * width
+    feed_forward = 2 * 4 * width * width + 4 * width + width + 2 * width
+    pooler = width * width + width
+    assert model.num_params == embeddings + layers * (attention + feed_forward) + pooler
+
+
+@pytest.mark.parametrize("size", TURC)
+def test_bert_with_mlm_head_as_printed(size):
+    _, model = bert_model(size, Heads(lm=True))
+    assert round(model.num_params / 1e6, 1) == TURC[size]
+
+
+def test_bert_base_with_both_heads():
+    _, model = bert_model("base", Heads(lm=True, next_sentence=True))
+    assert model.num_params == 110_106_428
+
+
+def test_heads_lie_apart_from_the_backbone():
+    _, model = bert_model("tiny", Heads(lm=True, next_sentence=True, num_labels=3))
+    assert set(model.shapes) == {"backbone", "head"}
+    assert set(model.shapes["head"]) == {"lm", "next_sentence", "classification"}
+    assert model.shapes["head"]["classification"]["linear"]["kernel"].shape == (128, 3)
+
+
+def test_axes_name_every_dimension():
+    _, model = bert_model("tiny", Heads(lm=True, num_labels=2))
+    jax.tree.map(
+        lambda shape, names: np.testing.assert_equal(len(names), len(shape.shape)),
+        model.shapes,
+        model.axes,
+    )
+
+
+def test_initial_scales(tiny):
+    """0.02 everywhere, residual projections of GPT-2 smaller by 1/sqrt(2 L), biases zero."""
+    config = tiny("gpt", {"model.width": 128, "model.mlp_width": 512, "model.vocab_size": 500})
+    model = build(config.model, Heads(lm=True))
+    params = jax.jit(model.init)(jax.random.key(0))["backbone"]
+    block = params["layer_1"]
+    for leaf, std in [
+        (params["tokens"]["table"], 0.02),
+        (block["attention"]["query_key_value"]["kernel"], 0.02),
+        (block["attention"]["out"]["kernel"], 0.02 / 2),
+        (block["mlp"]["up"]["kernel"], 0.02),
+        (block["mlp"]["down"]["kernel"], 0.02 / 2),
+    ]:
+        np.testing.assert_allclose(np.std(leaf), std, rtol=0.03)
+    assert not np.any(block["mlp"]["up"]["bias"])
+    assert np.all(block["attention_norm"]["scale"] == 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model.family": "lstm"}, "family is 'lstm'"),
+        ({"model.num_heads": 3}, "not a multiple of config.model.num_heads 3"),
+        ({"model.dtype": "int8"}, "dtype is 'int8'"),
+        ({"model.activation": "swish"}, "activation is 'swish'"),
+    ],
+)
+def test_impossible_values_are_refused(tiny, changes, words):
+    with pytest.raises(ModelError, match=words):
+        build(tiny("gpt", changes).model, Heads(lm=True))
+
+
+def test_gpt_has_no_next_sentence_head(tiny):
+    with pytest.raises(ModelError, match="Next-sentence"):
+        build(tiny("gpt").model, Heads(next_sentence=True))
