@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from configs.base import choose
@@ -23,11 +24,16 @@ def schedule(config: Any, steps: int) -> optax.Schedule:
     """
     peak, warmup = config.learning_rate, config.warmup_steps
     decay = max(1, steps - warmup)
+
+    def rsqrt(step: jax.Array) -> jax.Array:
+        # join_schedules asks for negative steps too, during the warmup.
+        return peak * (1 + jnp.maximum(step, 0) / max(1, warmup)) ** -0.5
+
     after = {
         "linear": lambda: optax.linear_schedule(peak, peak * config.end_factor, decay),
         "cosine": lambda: optax.cosine_decay_schedule(peak, decay, config.end_factor),
         "constant": lambda: optax.constant_schedule(peak),
-        "rsqrt": lambda: lambda step: peak * (1 + step / max(1, warmup)) ** -0.5,
+        "rsqrt": lambda: rsqrt,
     }
     after = choose("schedule", config.schedule, after)()
     if not warmup:

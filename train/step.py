@@ -73,7 +73,7 @@ def train_step(
     grads, metrics = _gradients(model, objective, state.params, batch, rng, accumulate)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    metrics["gradient_norm"] = (optax.global_norm(grads), jnp.ones(()))
+    metrics["gradient_norm"] = (optax.tree.norm(grads), jnp.ones(()))
     return State(state.step + 1, params, opt_state, state.carry), metrics
 
 
