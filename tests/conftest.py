@@ -1,9 +1,11 @@
-"""Shared by all tests: eight fake CPU devices, strict JAX, tiny models."""
+"""Shared by all tests: eight fake CPU devices, strict ranks, tiny models."""
 
 import os
 
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    # The tests compile far longer than they compute.
+    " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
 
@@ -15,7 +17,6 @@ import pytest
 from configs import base
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
 def _set(config, changes):

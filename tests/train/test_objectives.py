@@ -1,0 +1,319 @@
+"""Features of every objective by hand, the statistics of the draws, and the losses by formula."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from train.objectives import (
+    NAMES,
+    accuracy,
+    causal_lm,
+    classification,
+    cross_entropy,
+    masked_lm,
+    masked_lm_nsp,
+)
+
+PAD, CLS, SEP, MASK = 0, 1, 2, 3
+
+
+class WordPieces:
+    """Ids 0 to 3 are special, even ids begin a word, odd ids continue one."""
+
+    cls_id, sep_id, mask_id, eos_id = CLS, SEP, MASK, None
+    is_special = np.arange(40) < 4
+    word_start = np.arange(40) % 2 == 0
+
+
+class Bytes:
+    """A tokenizer without [CLS] and [SEP]: GPT's."""
+
+    cls_id, sep_id, eos_id = None, None, 9
+
+
+class Chosen:
+    """Stands for np.random.Generator: it gives what it was told to."""
+
+    def __init__(self, order, draws=(), choices=()):
+        self.order, self.draws, self.choices = list(order), list(draws), list(choices)
+
+    def permutation(self, x):
+        return np.asarray(x)[self.order] if np.ndim(x) else np.asarray(self.order)
+
+    def random(self, size=None):
+        if size is None:
+            return self.draws.pop(0)
+        return np.asarray([self.draws.pop(0) for _ in range(size)])
+
+    def choice(self, values, size=None):
+        if size is None:
+            return self.choices.pop(0)
+        got = [self.choices.pop(0) for _ in range(size)]
+        assert np.isin(got, values).all()
+        return np.asarray(got)
+
+
+def check(row, **expected):
+    assert set(row) == set(expected)
+    for key, value in expected.items():
+        np.testing.assert_array_equal(row[key], value, err_msg=key)
+        kind = "float32" if "weights" in key else "int32"
+        assert np.asarray(row[key]).dtype == kind, key
+
+
+WINDOW = {  # ten tokens: a document of four, one of four, two of padding
+    "tokens": np.asarray([10, 11, 12, 13, 20, 21, 22, 23, 0, 0], np.int32),
+    "segment_ids": np.asarray([1, 1, 1, 1, 2, 2, 2, 2, 0, 0], np.int32),
+    "positions": np.asarray([5, 6, 7, 8, 0, 1, 2, 3, 0, 0], np.int32),
+}
+
+
+def test_causal_lm_isolated():
+    row = causal_lm.Objective(9, isolate_documents=True).features(WINDOW, None, None)
+    check(
+        row,
+        tokens=[10, 11, 12, 13, 20, 21, 22, 23, 0],
+        targets=[11, 12, 13, 20, 21, 22, 23, 0, 0],
+        weights=[1, 1, 1, 0, 1, 1, 1, 0, 0],  # nothing is predicted across the border
+        segment_ids=[1, 1, 1, 1, 2, 2, 2, 2, 0],
+        positions=[5, 6, 7, 8, 0, 1, 2, 3, 0],
+    )
+
+
+def test_causal_lm_not_isolated():
+    row = causal_lm.Objective(9, isolate_documents=False).features(WINDOW, None, None)
+    check(
+        row,
+        tokens=[10, 11, 12, 13, 20, 21, 22, 23, 0],
+        targets=[11, 12, 13, 20, 21, 22, 23, 0, 0],
+        weights=[1, 1, 1, 1, 1, 1, 1, 0, 0],
+    )
+
+
+def mlm(**changes):
+    defaults = {"length": 10, "mask_rate": 0.4, "whole_word": False, "isolate_documents": True}
+    return masked_lm.Objective(**{**defaults, **changes})
+
+
+EIGHT = {
+    "tokens": np.asarray([10, 12, 14, 16, 18, 20, 22, 24], np.int32),
+    "segment_ids": np.asarray([1, 1, 1, 2, 2, 2, 2, 2], np.int32),
+    "positions": np.asarray([0, 1, 2, 0, 1, 2, 3, 4], np.int32),
+}
+
+
+def test_masked_lm():
+    # 0.4 of 8 tokens: 3. Positions 8, 2, 5 are drawn; in order 2, 5, 8 they are masked, replaced
+    # (by 30) and kept.
+    rng = Chosen(order=[7, 1, 4, 0, 2, 3, 5, 6], draws=[0.79, 0.81, 0.91], choices=[30])
+    check(
+        mlm().features(EIGHT, rng, WordPieces),
+        tokens=[CLS, 10, MASK, 14, 16, 30, 20, 22, 24, SEP],
+        target_positions=[2, 5, 8],
+        targets=[12, 18, 24],
+        weights=[1, 1, 1],
+        segment_ids=[1, 1, 1, 1, 2, 2, 2, 2, 2, 2],
+        positions=[0, 1, 2, 3, 0, 1, 2, 3, 4, 5],
+    )
+
+
+def test_masked_lm_last_window_not_isolated():
+    example = {**EIGHT, "tokens": EIGHT["tokens"] * (np.arange(8) < 5)}
+    example["segment_ids"] = np.asarray([1, 1, 1, 2, 2, 0, 0, 0], np.int32)
+    # 0.4 of 5 tokens: 2, so that the third target has no weight.
+    rng = Chosen(order=[0, 4, 1, 2, 3], draws=[0.1, 0.1])
+    check(
+        mlm(isolate_documents=False).features(example, rng, WordPieces),
+        tokens=[CLS, MASK, 12, 14, 16, MASK, 0, 0, 0, SEP],
+        target_positions=[1, 5, 0],
+        targets=[10, 18, 0],
+        weights=[1, 1, 0],
+        segment_ids=[1, 1, 1, 1, 1, 1, 0, 0, 0, 0],
+    )
+
+
+def test_masked_lm_whole_words():
+    # Words: (10 11) (12) (14 15 17 19) (20); 3 of 8 pieces. The long word, drawn first, is passed
+    # over; then word 0 and word 3 fill the three places.
+    example = {**EIGHT, "tokens": np.asarray([10, 11, 12, 14, 15, 17, 19, 20], np.int32)}
+    rng = Chosen(order=[2, 0, 3, 1], draws=[0.1, 0.1, 0.1])
+    row = mlm(whole_word=True).features(example, rng, WordPieces)
+    np.testing.assert_array_equal(row["tokens"], [1, MASK, MASK, 12, 14, 15, 17, 19, MASK, 2])
+    np.testing.assert_array_equal(row["target_positions"], [1, 2, 8])
+    np.testing.assert_array_equal(row["targets"], [10, 11, 20])
+
+
+def test_whole_words_that_begin_with_a_piece():
+    example = {**EIGHT, "tokens": np.asarray([11, 12, 13, 14, 16, 18, 20, 22], np.int32)}
+    rng = Chosen(order=[0, 1, 2, 3, 4, 5, 6], draws=[0.1, 0.1, 0.1])
+    row = mlm(whole_word=True).features(example, rng, WordPieces)
+    np.testing.assert_array_equal(row["targets"], [11, 12, 13])
+
+
+SENTENCES = {
+    "tokens": np.asarray([10, 12, 14, 16, 18], np.int32),
+    "sentence_starts": np.asarray([0, 2, 4]),
+    "distractor": np.asarray([30, 32, 34, 36, 38], np.int32),
+}
+
+
+@pytest.mark.parametrize(
+    ("draw", "label", "tokens", "types", "length"),
+    [
+        (0.6, 0, [CLS, 10, MASK, SEP, 14, 16, 18, SEP, 0, 0], [0] * 4 + [1] * 4 + [0] * 2, 8),
+        (0.4, 1, [CLS, 10, MASK, SEP, 30, 32, 34, 36, 38, SEP], [0] * 4 + [1] * 6, 10),
+    ],
+)
+def test_masked_lm_nsp(draw, label, tokens, types, length):
+    objective = masked_lm_nsp.Objective(length=10, mask_rate=0.15, whole_word=False)
+    count = len(tokens)
+    rng = Chosen(order=[1, 0, *range(2, length - 3)], draws=[draw, 0.1], choices=[2])
+    check(
+        objective.features(SENTENCES, rng, WordPieces),
+        tokens=tokens,
+        token_types=types,
+        segment_ids=[1] * length + [0] * (count - length),
+        target_positions=[2],
+        targets=[12],
+        weights=[1],
+        labels=label,
+        label_weights=1,
+    )
+
+
+def test_masked_lm_nsp_cuts_to_the_row_and_one_sentence_in_the_middle():
+    objective = masked_lm_nsp.Objective(length=8, mask_rate=0.15, whole_word=False)
+    example = {**SENTENCES, "sentence_starts": np.asarray([0])}
+    rng = Chosen(order=[0, 1, 2, 3, 4], draws=[0.1, 0.95])
+    row = objective.features(example, rng, WordPieces)
+    np.testing.assert_array_equal(row["tokens"], [CLS, 10, 12, SEP, 30, 32, 34, SEP])
+
+
+def classify(tokenizer, length, first, second=()):
+    example = {"tokens_a": np.asarray(first), "tokens_b": np.asarray(second, int), "label": 1}
+    return classification.Objective(length, 2).features(example, None, tokenizer)
+
+
+def test_classification_single():
+    check(
+        classify(WordPieces, 10, [10, 11, 12]),
+        tokens=[CLS, 10, 11, 12, SEP, 0, 0, 0, 0, 0],
+        segment_ids=[1, 1, 1, 1, 1, 0, 0, 0, 0, 0],
+        token_types=[0] * 10,
+        labels=1,
+        label_weights=1,
+    )
+
+
+def test_classification_pair():
+    check(
+        classify(WordPieces, 10, [10, 11, 12], [20, 21]),
+        tokens=[CLS, 10, 11, 12, SEP, 20, 21, SEP, 0, 0],
+        segment_ids=[1] * 8 + [0] * 2,
+        token_types=[0] * 5 + [1] * 3 + [0] * 2,
+        labels=1,
+        label_weights=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "tokens"),
+    [
+        (range(10, 25), [], [CLS, *range(10, 18), SEP]),
+        # seven places; the longer text gives way until both are equal
+        (range(10, 16), range(20, 23), [CLS, 10, 11, 12, 13, SEP, 20, 21, 22, SEP]),
+        (range(10, 12), range(20, 29), [CLS, 10, 11, SEP, 20, 21, 22, 23, 24, SEP]),
+        (range(10, 19), range(20, 29), [CLS, 10, 11, 12, 13, SEP, 20, 21, 22, SEP]),
+    ],
+)
+def test_classification_cuts_the_longer_text(first, second, tokens):
+    row = classify(WordPieces, 10, list(first), list(second))
+    np.testing.assert_array_equal(row["tokens"], tokens)
+
+
+def test_classification_without_cls():
+    row = classify(Bytes, 10, [10, 11, 12], [20, 21])
+    np.testing.assert_array_equal(row["tokens"], [10, 11, 12, 9, 20, 21, 9, 0, 0, 0])
+    np.testing.assert_array_equal(row["token_types"], [0, 0, 0, 0, 1, 1, 1, 0, 0, 0])
+    np.testing.assert_array_equal(row["segment_ids"], [1, 1, 1, 1, 1, 1, 1, 0, 0, 0])
+
+
+def test_masking_statistics():
+    """Ten thousand rows: 3 of 20 positions (0.15), uniformly; 80% masked, 10% random, 10% kept."""
+    rows, length = 10_000, 20
+    objective = mlm(length=length + 2, mask_rate=0.15)
+    text = np.arange(10, 10 + length, dtype=np.int32)
+    ones = np.ones(length, np.int32)
+    example = {"tokens": text, "segment_ids": ones, "positions": np.arange(length)}
+    fates, where = [], np.zeros(length + 2)
+    for index in range(rows):
+        row = objective.features(example, np.random.default_rng([0, index]), WordPieces)
+        at = row["target_positions"]
+        assert row["weights"].sum() == 3
+        assert len(set(at)) == 3
+        np.testing.assert_array_equal(row["targets"], text[at - 1])
+        untouched = np.delete(row["tokens"][1:-1], at - 1)
+        np.testing.assert_array_equal(untouched, np.delete(text, at - 1))
+        now = row["tokens"][at]
+        fates.extend(np.where(now == MASK, 0, np.where(now == row["targets"], 2, 1)))
+        where[at] += 1
+    draws = 3 * rows
+    masked, random, kept = np.bincount(fates, minlength=3) / draws
+    # a random token is the old one in 1 of 36 cases: it then counts as kept
+    for share, expected in ((masked, 0.8), (random, 0.1 * 35 / 36), (kept, 0.1 + 0.1 / 36)):
+        assert abs(share - expected) < 5 * math.sqrt(expected * (1 - expected) / draws)
+    assert where[0] == where[-1] == 0  # never [CLS] or [SEP]
+    np.testing.assert_allclose(where[1:-1] / rows, 0.15, atol=5 * math.sqrt(0.15 * 0.85 / rows))
+
+
+def test_next_sentence_labels_are_even():
+    objective = masked_lm_nsp.Objective(length=10, mask_rate=0.15, whole_word=False)
+    rows = [
+        objective.features(SENTENCES, np.random.default_rng([0, index]), WordPieces)
+        for index in range(10_000)
+    ]
+    assert abs(np.mean([row["labels"] for row in rows]) - 0.5) < 5 * 0.5 / 100
+    firsts = {int(np.argmax(row["tokens"] == SEP)) - 1 for row in rows}
+    assert firsts == {2, 4}  # both borders are used
+
+
+LOGITS = np.asarray([[[1.0, 2.0, 0.0], [0.0, 0.0, 0.0]], [[3.0, 0.0, 0.0], [0.0, 0.0, 5.0]]], "f4")
+TARGETS = np.asarray([[1, 2], [1, 0]], np.int32)
+
+
+def test_cross_entropy_and_accuracy_by_hand():
+    weights = np.asarray([[1, 1], [0.5, 0]], "f4")
+    total, weight = cross_entropy(LOGITS, TARGETS, weights)
+    first = math.log(math.e + math.e**2 + 1) - 2
+    third = math.log(math.e**3 + 2)
+    np.testing.assert_allclose(total, first + math.log(3) + 0.5 * third, rtol=1e-6)
+    assert weight == 2.5
+    hits, weight = accuracy(LOGITS, TARGETS, weights)
+    assert (hits, weight) == (1.0, 2.5)
+
+
+def test_losses_sum_over_parts_and_leave_out_rows_without_weight():
+    objective = masked_lm_nsp.Objective(length=10, mask_rate=0.15, whole_word=False)
+    nsp = np.asarray([[0.0, 1.0], [9.0, 0.0]], "f4")
+
+    def apply(params, batch, rng):
+        return {"logits": jnp.asarray(LOGITS), "next_sentence_logits": jnp.asarray(nsp)}
+
+    batch = {
+        "targets": TARGETS,
+        "weights": np.asarray([[1, 1], [0, 0]], "f4"),
+        "labels": np.asarray([0, 1], np.int32),
+        "label_weights": np.asarray([1, 0], "f4"),  # the second row is padding
+    }
+    losses, metrics = objective.loss(apply, None, batch, None)
+    assert set(losses) == set(objective.losses) == {"mlm_loss", "nsp_loss"}
+    first = math.log(math.e + math.e**2 + 1) - 2
+    np.testing.assert_allclose(losses["mlm_loss"], (first + math.log(3), 2), rtol=1e-6)
+    np.testing.assert_allclose(losses["nsp_loss"], (math.log(1 + math.e), 1), rtol=1e-6)
+    assert metrics["nsp_accuracy"] == (0, 1)
+
+
+def test_every_objective_is_a_file_found_by_name():
+    assert NAMES == ["causal_lm", "classification", "masked_lm", "masked_lm_nsp"]
