@@ -5,6 +5,7 @@ P predicted positions, L layers. Every parameter dimension carries a logical nam
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,8 +17,19 @@ from jax import lax
 from model.errors import ModelError
 
 Init = Callable[..., jax.Array]
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """The exact GELU (Hendrycks & Gimpel 2016): x times the normal distribution function at x.
+
+    Through `erf`, which XLA has as one fast instruction sequence; jax.nn.gelu goes through `erfc`,
+    whose branches cost several times as much on a CPU.
+    """
+    return 0.5 * x * (1 + lax.erf(x * math.sqrt(0.5)))
+
+
 ACTIVATIONS = {
-    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu": gelu,
     "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
     "relu": jax.nn.relu,
 }
@@ -44,6 +56,16 @@ def accumulator(dtype: Any) -> Any:
 def _contract(x: jax.Array, y: jax.Array, x_dims: range, y_dims: range) -> jax.Array:
     dims = ((tuple(x_dims), tuple(y_dims)), ((), ()))
     return lax.dot_general(x, y, dims, preferred_element_type=accumulator(x.dtype))
+
+
+def _weight_gradient(x: jax.Array, g: jax.Array, rows: int) -> jax.Array:
+    """``x^T g`` over the first `rows` dimensions, in one product.
+
+    These are made one first: XLA contracts a single leading dimension as it lies, but transposes a
+    copy of `x` to contract two.
+    """
+    x, g = (a.reshape(-1, *a.shape[rows:]) for a in (x, g))
+    return _contract(x, g, range(1), range(1))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -75,10 +97,9 @@ def _matmul_forward(x: jax.Array, w: jax.Array, contracted: int) -> tuple[jax.Ar
 
 def _matmul_backward(contracted: int, saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, w = saved
-    rows = range(x.ndim - contracted)
-    outputs = range(len(rows), g.ndim)
-    dx = _contract(g, w.astype(x.dtype), outputs, range(contracted, w.ndim))
-    dw = _contract(x, g, rows, rows)
+    rows = x.ndim - contracted
+    dx = _contract(g, w.astype(x.dtype), range(rows, g.ndim), range(contracted, w.ndim))
+    dw = _weight_gradient(x, g, rows)
     return dx.astype(x.dtype), dw.astype(w.dtype)
 
 
@@ -98,7 +119,7 @@ def _unembed_backward(saved: Any, g_BPV: jax.Array) -> tuple[jax.Array, jax.Arra
     x, table = saved
     g_BPV = g_BPV.astype(x.dtype)
     dx = _contract(g_BPV, table.astype(x.dtype), range(2, 3), range(1))
-    dtable = _contract(g_BPV, x, range(2), range(2))
+    dtable = _weight_gradient(g_BPV, x, 2)
     return dx.astype(x.dtype), dtable.astype(table.dtype)
 
 

@@ -54,15 +54,43 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> 
     Returns:
       (sum, weight): the weighted sum and the sum of the weights.
     """
+    return jnp.sum(_negative_log_likelihood(logits, targets) * weights), jnp.sum(weights)
+
+
+@jax.custom_vjp
+def _negative_log_likelihood(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    return _nll_forward(logits, targets)[0]
+
+
+def _nll_forward(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, Any]:
     log_normalizer = jax.nn.logsumexp(logits, axis=-1)
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    return jnp.sum((log_normalizer - chosen) * weights), jnp.sum(weights)
+    return log_normalizer - chosen, (logits, targets, log_normalizer)
+
+
+def _nll_backward(saved: Any, g: jax.Array) -> tuple[jax.Array, None]:
+    """softmax - one-hot, in one pass over the logits instead of a scatter and three passes."""
+    logits, targets, log_normalizer = saved
+    classes = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
+    softmax = jnp.exp(logits - log_normalizer[..., None])
+    one_hot = (classes == targets[..., None]).astype(logits.dtype)
+    return (softmax - one_hot) * g[..., None], None
+
+
+_negative_log_likelihood.defvjp(_nll_forward, _nll_backward)
 
 
 def accuracy(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> Pair:
-    """(sum, weight) of the positions whose largest logit is the target's; shapes as above."""
-    hit = (jnp.argmax(logits, axis=-1) == targets).astype(weights.dtype)
-    return jnp.sum(hit * weights), jnp.sum(weights)
+    """(sum, weight) of the positions whose largest logit is the target's; shapes as above.
+
+    Of n equal largest logits each counts 1/n. (An argmax, which XLA does not vectorise, took 4% of
+    a small BERT's step.)
+    """
+    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)
+    largest = jnp.max(logits, axis=-1, keepdims=True)
+    ties = jnp.sum((logits == largest).astype(weights.dtype), axis=-1)
+    hit = (chosen == largest)[..., 0].astype(weights.dtype)
+    return jnp.sum(hit / ties * weights), jnp.sum(weights)
 
 
 def pad(values: np.ndarray, length: int, dtype: str) -> np.ndarray:
