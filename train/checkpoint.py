@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.experimental.multihost_utils import sync_global_devices
 from orbax.checkpoint import v1 as ocp
 
 from train import manifest
@@ -48,6 +49,7 @@ class Checkpoints:
         self._keep = keep
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
         self._pending: concurrent.futures.Future[None] | None = None
+        self._best: dict[str, Any] | None = None
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -70,17 +72,35 @@ class Checkpoints:
 
     def best(self) -> dict[str, Any] | None:
         """``{"step", "metric", "value"}`` of the best evaluation so far."""
+        if self._best:  # its save may not have finished
+            return self._best
         path = self._folder / "best.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def save(self, step: int, state: State, best: dict[str, Any] | None = None) -> None:
         """Starts saving; it goes on while training does. `best` marks this step as the best."""
         self.wait()
+        self._best = best or self._best
+        if step in self.steps() and manifest.problem(self.path(step)):
+            self._clear(step)
         if step not in self.steps():
             response = ocp.save_checkpointables_async(self.path(step), _parts(state))
             self._pending = self._thread.submit(self._finish, response.result, step, best)
         elif best:
             self._finish(lambda: None, step, best)
+
+    def _clear(self, step: int) -> None:
+        """Makes room for a save where a damaged checkpoint was passed over."""
+        if jax.process_count() > 1:
+            sync_global_devices("all know that it is damaged")
+        if jax.process_index() == 0:
+            self._remove(step)
+        if jax.process_count() > 1:
+            sync_global_devices("the damaged checkpoint is gone")
+
+    def _remove(self, step: int) -> None:
+        manifest.path_of(self.path(step)).unlink(missing_ok=True)
+        shutil.rmtree(self.path(step))
 
     def _finish(self, committed: Callable[[], Any], step: int, best: dict[str, Any] | None) -> None:
         committed()
@@ -93,8 +113,7 @@ class Checkpoints:
         marked = self.best()
         keep = {*self.steps()[-self._keep :], step, marked["step"] if marked else step}
         for old in set(self.steps()) - keep:
-            manifest.path_of(self.path(old)).unlink(missing_ok=True)
-            shutil.rmtree(self.path(old))
+            self._remove(old)
 
     def wait(self) -> None:
         """Blocks until the last save is committed and has its manifest."""
