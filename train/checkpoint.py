@@ -123,6 +123,7 @@ class Checkpoints:
 
     def newest_good(self) -> tuple[int | None, list[str]]:
         """The newest step that verifies, and a sentence for each newer one that does not."""
+        self.wait()
         passed_over = []
         for step in reversed(self.steps()):
             problem = manifest.problem(self.path(step))
