@@ -79,18 +79,35 @@ def command(
         return 0
     try:
         extra = values(["pretune", *argv])[1:]
-        if extra:
-            return _fail(f"Unexpected argument {extra[0]!r}: flags are written --name=value.")
+        _ = "config" in values and values.config  # loads the file
+    except (flags.Error, OSError, AttributeError, KeyError) as error:
+        return _fail(_flag_problem(error))
+    if extra:
+        return _fail(f"Unexpected argument {extra[0]!r}: flags are written --name=value.")
+    try:
         return run(values) or 0
     except USER_ERRORS as error:
         return _fail(str(error))
-    except flags.Error as error:
-        return _fail(str(error))
-    except AttributeError as error:
-        # ml_collections reports a misspelt key this way, naming the nearest one.
-        if "config" in str(error) or "Did you mean" in str(error) or "key" in str(error).lower():
-            return _fail(" ".join(str(error).split()))
-        raise
+
+
+def _flag_problem(error: BaseException) -> str:
+    """What is wrong with the flags, out of the exceptions that absl and ml_collections nest."""
+    from train.errors import USER_ERRORS
+
+    chain: list[BaseException] = [error]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(inner)
+    if isinstance(chain[-1], USER_ERRORS):  # from the config file's own function
+        return str(chain[-1])
+    if isinstance(error, OSError):
+        return f"--config: {str(error).splitlines()[-1].strip()}."
+    if isinstance(error, flags.Error) and "Traceback" not in str(error):
+        return str(error)
+    if not isinstance(error, AttributeError | KeyError):
+        raise error  # a bug in the config file
+    if found := re.search(r'Did you mean "(\w+)" instead of "(\w+)"', str(error)):
+        return f"There is no config key {found[2]!r} (did you mean {found[1]!r}?); see --help."
+    return f"There is no config key {str(chain[-1]).strip(chr(34) + chr(39))!r}; see --help."
 
 
 def _fail(sentence: str) -> int:
