@@ -1,0 +1,281 @@
+"""The command line: bad input is one sentence and exit code 2, and nothing is touched."""
+
+import json
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+from input_pipeline.tokenizers import train_tokenizer
+from train import cli
+from train.loop import run
+from train.workdir import locked
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+GPT = f"--config={ROOT}/configs/gpt.py:size=shakespeare_char_cpu"
+BERT = f"--config={ROOT}/configs/bert.py:size=tiny"
+TINY = [
+    "--config.model.num_layers=1", "--config.model.width=16", "--config.model.num_heads=2",
+    "--config.model.mlp_width=32", "--config.model.max_length=16", "--config.length=16",
+    "--config.batch_size=8", "--config.mesh.data=1", "--config.compilation_cache=",
+    "--config.logging.tensorboard=False", "--config.steps=2", "--config.evaluation.max_rows=8",
+]  # fmt: skip
+
+
+@pytest.fixture
+def pretune(capsys):
+    """``pretune("train", ...) -> (exit code, stdout, stderr)``."""
+
+    def call(*argv):
+        code = cli.main([str(arg) for arg in argv])
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return call
+
+
+@pytest.fixture
+def refused(pretune):
+    """Asserts that a command ends in one sentence; returns it."""
+
+    def call(*argv, began=False):
+        code, out, err = pretune(*argv)
+        assert code == 2, (out, err)
+        assert "Traceback" not in err
+        assert out == ""
+        told, sentence = err[: err.rindex("pretune: ")], err[err.rindex("pretune: ") :]
+        assert sentence.count("\n") == 1, err
+        assert "\\" not in sentence  # nothing is quoted twice
+        # A run that began has shown its progress before.
+        assert bool(told) == began, err
+        return sentence
+
+    return call
+
+
+def snapshot(folder):
+    return {
+        str(p.relative_to(folder)): (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else b"")
+        for p in pathlib.Path(folder).rglob("*")
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(run_config, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("trained") / "w"
+    run(run_config(changes={"steps": 2}), workdir, progress=False)
+    return workdir
+
+
+@pytest.fixture
+def inputs(tmp_path, corpus):
+    """Files that cannot be used, and one that can."""
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "latin.txt").write_bytes(b"good line\nbad caf\xe9 line\n")
+    (tmp_path / "train.tsv").write_text("text\tlabel\n" + "good film\tpos\nbad film\tneg\n" * 20)
+    (tmp_path / "dev.tsv").write_text("text\tlabel\ngood film\tpos\nodd film\tneutral\n")
+    return tmp_path
+
+
+CASES = {
+    "missing file": ([GPT, "--config.data.source={0}/none.txt"], ["none.txt"]),
+    "empty glob": ([GPT, "--config.data.source={0}/none-*.txt"], ["none-*.txt"]),
+    "empty corpus": ([GPT, "--config.data.source={0}/empty.txt"], ["empty.txt"]),
+    "invalid utf-8": (
+        [GPT, "--config.data.source={0}/latin.txt"],
+        ["latin.txt", "17", "--config.data.errors=replace"],
+    ),
+    "unknown key": (
+        [GPT, "--config.optimizer.learning_rat=1"], ["learning_rat", "learning_rate"],
+    ),
+    "unknown top key": ([GPT, "--config.stepz=1"], ["stepz", "steps"]),
+    "wrong type": ([GPT, "--config.steps=many"], ["steps", "many"]),
+    "unknown size": (
+        [f"--config={ROOT}/configs/bert.py:size=tinny"], ["'tinny'", "did you mean 'tiny'"],
+    ),
+    "unknown config file": (["--config=configs/none.py"], ["configs/none.py"]),
+    "no config": ([], ["config"]),
+    "unknown flag": ([GPT, "--workdri=x"], ["workdri"]),
+    "stray argument": ([GPT, "now"], ["'now'"]),
+    "unknown objective": (
+        [BERT, "--config.objective.name=maskedlm", "--config.data.source={1}"],
+        ["'maskedlm'", "did you mean 'masked_lm'"],
+    ),
+    "row longer than the table": (
+        [GPT, "--config.data.source={1}", "--config.length=17"],
+        ["config.length 17", "max_length 16"],
+    ),
+    "batch does not divide": (
+        [GPT, "--config.data.source={1}", "--config.mesh.data=8", "--config.batch_size=12"],
+        ["config.batch_size is 12", "multiple of 8"],
+    ),
+    "mesh larger than the devices": (
+        [GPT, "--config.data.source={1}", "--config.mesh.data=16"], ["data=16", "8 cpu device"],
+    ),
+    "init_from of nothing": (
+        [GPT, "--config.data.source={1}", "--config.init_from={0}/nowhere"], ["nowhere"],
+    ),
+    "init_from of another family": (
+        [BERT, "--config.data.source={1}", "--config.init_from={2}"],
+        ["config.model.family", "'bert'", "'gpt'"],
+    ),
+    "no architecture": (
+        [f"--config={ROOT}/configs/finetune_classification.py", "--config.data.source={1}"],
+        ["config.model.family is empty", "--config.init_from"],
+    ),
+    "label outside the set": (
+        [
+            BERT, "--config.objective.name=classification", "--config.data.source={0}/train.tsv",
+            "--config.data.eval_source={0}/dev.tsv", "--config.tokenizer.vocab_size=60",
+        ],
+        ["dev.tsv:3", "neutral"],
+    ),
+    "unknown evaluation metric": (
+        [GPT, "--config.data.source={1}", "--config.evaluation.metric=eval/f1"],
+        ["'eval/f1'", "eval/loss"],
+    ),
+    "unknown activation": (
+        [GPT, "--config.data.source={1}", "--config.model.activation=gelo"], ["gelo"],
+    ),
+}  # fmt: skip
+# These need the tokenizer or the first evaluation, for which the workdir is made.
+MAKES_WORKDIR = {
+    "label outside the set", "unknown evaluation metric", "batch does not divide",
+    "mesh larger than the devices", "unknown activation", "empty corpus", "invalid utf-8",
+    "unknown objective", "row longer than the table",
+    "missing file", "empty glob",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input(case, refused, inputs, corpus, trained):
+    flags, words = CASES[case]
+    workdir = inputs / "w"
+    given = [flag.format(inputs, corpus, trained) for flag in flags]
+    before = snapshot(trained)
+    # What the case is about comes last, so that it counts.
+    own = given[1:]
+    began = case == "unknown evaluation metric"
+    tiny = TINY if given else []
+    sentence = refused("train", *given[:1], *tiny, *own, f"--workdir={workdir}", began=began)
+    for word in words:
+        assert word in sentence, sentence
+    assert workdir.exists() <= (case in MAKES_WORKDIR)
+    assert not (workdir / "config.json").exists() or case == "unknown evaluation metric"
+    assert snapshot(trained) == before
+
+
+def test_replace_goes_on_where_strict_stops(pretune, inputs):
+    (inputs / "long.txt").write_bytes(b"some words and caf\xe9 and more words\n" * 40)
+    code, out, err = pretune(
+        "train", GPT, *TINY, f"--config.data.source={inputs}/long.txt",
+        "--config.data.errors=replace", "--config.steps=1", f"--workdir={inputs}/w",
+    )  # fmt: skip
+    assert code == 0, err
+    assert out.startswith("done: step 1, eval/")
+
+
+def test_workdir_of_another_config(refused, trained):
+    """Also without a single file touched, and with every difference named."""
+    before = snapshot(trained)
+    config = json.loads((trained / "config.json").read_text())
+    source = config["data"]["source"]
+    sentence = refused(
+        "train", GPT, *TINY, f"--config.data.source={source}", "--config.seed=7",
+        f"--workdir={trained}",
+    )  # fmt: skip
+    assert "seed: 0 there, 7 asked" in sentence
+    assert "optimizer.b2: 0.999 there, 0.99 asked" in sentence
+    assert "--force_config" in sentence
+    assert snapshot(trained) == before
+
+
+def test_workdir_of_another_process(refused, tmp_path, corpus):
+    with locked(tmp_path / "w"):
+        before = snapshot(tmp_path / "w")
+        sentence = refused(
+            "train", GPT, *TINY, f"--config.data.source={corpus}", f"--workdir={tmp_path}/w"
+        )
+        assert snapshot(tmp_path / "w") == before
+    assert "Another process (pid" in sentence
+
+
+def test_tokenizer_of_another_size(refused, trained, corpus, tmp_path):
+    text = corpus.read_text() + "".join(chr(33 + i) for i in range(80))
+    train_tokenizer("char", [text], 0, lowercase=False).save(tmp_path / "other")
+    before = snapshot(trained)
+    sentence = refused(
+        "train", GPT, *TINY, f"--config.data.source={corpus}", f"--config.init_from={trained}",
+        f"--config.tokenizer.path={tmp_path}/other", "--config.model.family=",
+        f"--workdir={tmp_path}/w",
+    )  # fmt: skip
+    assert re.search(r"tokenizer|tokens/table is float32\[16, 16\] in the checkpoint", sentence)
+    assert snapshot(trained) == before
+
+
+def test_nan_is_told_in_one_sentence(refused, tmp_path, corpus):
+    sentence = refused(
+        "train", GPT, *TINY, f"--config.data.source={corpus}", f"--workdir={tmp_path}/w",
+        "--config.optimizer.learning_rate=1e30", "--config.steps=6", "--config.logging.every=1",
+        "--config.optimizer.clip_norm=0.0", "--config.optimizer.warmup_steps=0", began=True,
+    )  # fmt: skip
+    assert "not finite at step" in sentence
+
+
+def test_help_lists_commands_and_keys(pretune):
+    code, out, _ = pretune("--help")
+    assert code == 0
+    assert all(name in out for name in cli.COMMANDS)
+    for command in ("train", "generate", "benchmark"):
+        code, out, _ = pretune(command, "--help")
+        assert code == 0, command
+        assert "--" in out
+    code, out, _ = pretune("train", "--help")
+    for key in ("optimizer.learning_rate", "data.source", "mesh.fsdp", "objective.name"):
+        assert re.search(rf"^  {re.escape(key)} +\S", out, re.M), key
+    assert "--workdir" in out
+    assert "the peak" in out
+
+
+def test_unknown_command(pretune):
+    code, _, err = pretune("trian")
+    assert code == 2
+    assert "Did you mean 'train'?" in err
+
+
+def test_bugs_keep_their_traceback(monkeypatch, corpus, tmp_path):
+    def broken(*_, **__):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("train.loop.run", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main(["train", GPT, f"--workdir={tmp_path}/w"])
+
+
+def test_generate(pretune, refused, trained, tmp_path):
+    command = ["generate", f"--workdir={trained}", "--new_tokens=5"]
+    code, first, _ = pretune(*command, "--prompt=the cat", "--prompt=on", "--seed=3")
+    assert code == 0
+    assert re.match(r"the cat.{5}\non.{5}\n$", first, re.S)
+    assert pretune(*command, "--prompt=the cat", "--prompt=on", "--seed=3")[1] == first
+    greedy = pretune(*command, "--prompt=the", "--temperature=0")[1]
+    assert greedy == pretune(*command, "--prompt=the", "--top_k=1", "--seed=9")[1]
+    assert "position table" in refused(*command, "--prompt=" + "the cat " * 4)
+    assert "top_p" in refused(*command, "--top_p=2")
+    assert "holds no run" in refused("generate", f"--workdir={tmp_path}/none")
+
+
+def test_predictions_of_a_classifier(pretune, inputs):
+    code, out, err = pretune(
+        "train", BERT, *TINY, "--config.objective.name=classification",
+        f"--config.data.source={inputs}/train.tsv", f"--config.data.eval_source={inputs}/train.tsv",
+        "--config.tokenizer.vocab_size=60", "--config.evaluation.max_rows=0",
+        f"--workdir={inputs}/w",
+        "--config.evaluation.metric=eval/accuracy", "--config.evaluation.higher_is_better=True",
+    )  # fmt: skip
+    assert code == 0, err
+    found = np.load(inputs / "w" / "predictions.npz")
+    assert len(found["labels"]) == 40
+    np.testing.assert_array_equal(found["correct"], found["labels"] == found["predictions"])
+    assert f"eval/accuracy {found['correct'].mean():.4f}" in out
