@@ -36,8 +36,13 @@ class Bytes:
 class Chosen:
     """Stands for np.random.Generator: it gives what it was told to."""
 
-    def __init__(self, order, draws=(), choices=()):
+    def __init__(self, order, draws=(), choices=(), size=None):
         self.order, self.draws, self.choices = list(order), list(draws), list(choices)
+        self.size = size
+
+    def integers(self, low, high):
+        assert low <= self.size < high
+        return self.size
 
     def permutation(self, x):
         return np.asarray(x)[self.order] if np.ndim(x) else np.asarray(self.order)
@@ -160,21 +165,21 @@ SENTENCES = {
 
 
 @pytest.mark.parametrize(
-    ("draw", "label", "tokens", "types", "length"),
+    ("draw", "label", "tokens"),
     [
-        (0.6, 0, [CLS, 10, MASK, SEP, 14, 16, 18, SEP, 0, 0], [0] * 4 + [1] * 4 + [0] * 2, 8),
-        (0.4, 1, [CLS, 10, MASK, SEP, 30, 32, 34, 36, 38, SEP], [0] * 4 + [1] * 6, 10),
+        # A ends at the border 2; B has 2 of the 3 tokens that both candidates have, in both cases.
+        (0.6, 0, [CLS, 10, MASK, SEP, 14, 16, SEP, 0, 0, 0]),
+        (0.4, 1, [CLS, 10, MASK, SEP, 30, 32, SEP, 0, 0, 0]),
     ],
 )
-def test_masked_lm_nsp(draw, label, tokens, types, length):
+def test_masked_lm_nsp(draw, label, tokens):
     objective = masked_lm_nsp.Objective(length=10, mask_rate=0.15, whole_word=False)
-    count = len(tokens)
-    rng = Chosen(order=[1, 0, *range(2, length - 3)], draws=[draw, 0.1], choices=[2])
+    rng = Chosen(order=[1, 0, 2, 3], draws=[draw, 0.1], choices=[2], size=2)
     check(
         objective.features(SENTENCES, rng, WordPieces),
         tokens=tokens,
-        token_types=types,
-        segment_ids=[1] * length + [0] * (count - length),
+        token_types=[0] * 4 + [1] * 3 + [0] * 3,
+        segment_ids=[1] * 7 + [0] * 3,
         target_positions=[2],
         targets=[12],
         weights=[1],
@@ -183,12 +188,12 @@ def test_masked_lm_nsp(draw, label, tokens, types, length):
     )
 
 
-def test_masked_lm_nsp_cuts_to_the_row_and_one_sentence_in_the_middle():
+def test_masked_lm_nsp_cuts_one_sentence_in_the_middle():
     objective = masked_lm_nsp.Objective(length=8, mask_rate=0.15, whole_word=False)
     example = {**SENTENCES, "sentence_starts": np.asarray([0])}
-    rng = Chosen(order=[0, 1, 2, 3, 4], draws=[0.1, 0.95])
+    rng = Chosen(order=[0, 1, 2, 3], draws=[0.1, 0.95], size=2)
     row = objective.features(example, rng, WordPieces)
-    np.testing.assert_array_equal(row["tokens"], [CLS, 10, 12, SEP, 30, 32, 34, SEP])
+    np.testing.assert_array_equal(row["tokens"], [CLS, 10, 12, SEP, 30, 32, SEP, 0])
 
 
 def classify(tokenizer, length, first, second=()):
@@ -279,6 +284,22 @@ def test_next_sentence_labels_are_even():
     assert firsts == {2, 4}  # both borders are used
 
 
+def test_the_length_of_a_pair_does_not_tell_its_label():
+    objective = masked_lm_nsp.Objective(length=40, mask_rate=0.15, whole_word=False)
+    lengths = {0: [], 1: []}
+    for index in range(4_000):
+        rng = np.random.default_rng([0, index])
+        long = np.arange(4, 4 + int(rng.integers(6, 30)))
+        other = np.arange(4, 4 + int(rng.integers(6, 30)))
+        starts = np.asarray([0, len(long) // 2])
+        example = {"tokens": long, "sentence_starts": starts, "distractor": other}
+        row = objective.features(example, rng, WordPieces)
+        lengths[int(row["labels"])].append(int(row["segment_ids"].sum()))
+    means = [np.mean(lengths[label]) for label in (0, 1)]
+    spread = np.std(lengths[0]) / math.sqrt(1_800) * math.sqrt(2)
+    assert abs(means[0] - means[1]) < 5 * spread
+
+
 LOGITS = np.asarray([[[1.0, 2.0, 0.0], [0.0, 0.0, 0.0]], [[3.0, 0.0, 0.0], [0.0, 0.0, 5.0]]], "f4")
 TARGETS = np.asarray([[1, 2], [1, 0]], np.int32)
 
@@ -291,7 +312,8 @@ def test_cross_entropy_and_accuracy_by_hand():
     np.testing.assert_allclose(total, first + math.log(3) + 0.5 * third, rtol=1e-6)
     assert weight == 2.5
     hits, weight = accuracy(LOGITS, TARGETS, weights)
-    assert (hits, weight) == (1.0, 2.5)
+    np.testing.assert_allclose(hits, 1 + 1 / 3, rtol=1e-6)  # three equal logits: a third of a hit
+    assert weight == 2.5
 
 
 def test_losses_sum_over_parts_and_leave_out_rows_without_weight():

@@ -48,14 +48,19 @@ class Objective:
         """One row; `labels` [] is 0 where B is the next text, 1 where it is from elsewhere.
 
         A run of one sentence is cut in its middle, so that the two labels stay equally frequent.
+        B's length must not tell the label, nor whether B ends with its sentence: in both cases it
+        is cut at a random place in the second half of what both candidates have. (Without that a
+        model reaches 80% on the lengths alone and learns nothing about the texts.)
         """
         text, borders = example["tokens"], np.asarray(example["sentence_starts"])
         borders = borders[borders > 0]
         cut = int(rng.choice(borders)) if len(borders) else max(1, len(text) // 2)
         elsewhere = bool(rng.random() < 0.5)
         first = text[:cut]
-        second = example["distractor"] if elsewhere else text[cut:]
-        second = second[: self.window - len(first)]
+        after, other = text[cut:], example["distractor"]
+        common = min(len(after), len(other))
+        size = int(rng.integers((common + 1) // 2, max(common, 2)))
+        second = (other if elsewhere else after)[:size]
 
         tokens = np.concatenate(
             [[tokenizer.cls_id], first, [tokenizer.sep_id], second, [tokenizer.sep_id]]
