@@ -1,6 +1,9 @@
 """TFDS data sets as a source, read through `as_data_source`: neither TensorFlow nor tf.data."""
 
+import contextlib
 import functools
+import io
+import sys
 from collections.abc import Iterator
 
 # These imports take seconds (so `sources` imports this module only for tfds: sources) and are made
@@ -38,8 +41,14 @@ def _builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
 
 def _prepare(builder: tfds.core.DatasetBuilder, name: str) -> None:
     ours = type(builder).__module__.startswith(input_pipeline.datasets.__name__)
+    print(f"Preparing tfds:{name} in {builder.data_dir} (once) ...", file=sys.stderr)
     try:
-        builder.download_and_prepare(file_format="array_record")
+        if ours:  # nothing is downloaded: TFDS's talk of it would only confuse
+            tfds.disable_progress_bar()
+            with contextlib.redirect_stdout(io.StringIO()):
+                builder.download_and_prepare(file_format="array_record")
+        else:
+            builder.download_and_prepare(file_format="array_record")
     except Exception as error:
         # Of two processes that prepare one data set, the second to finish fails; all is there.
         if builder.is_prepared():

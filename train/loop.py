@@ -26,7 +26,7 @@ from train.errors import Diverged, UserError
 from train.evaluate import evaluate, save_predictions
 from train.mesh import to_devices
 from train.progress import Bar
-from train.setup import Setup, complete, enable_compilation_cache, initial_state, set_up
+from train.setup import Setup, check, complete, enable_compilation_cache, initial_state, set_up
 from train.state import State
 
 
@@ -52,6 +52,7 @@ def run(
     """
     workdir = pathlib.Path(workdir)
     config = complete(config)
+    check(config)
     enable_compilation_cache(config.compilation_cache)
     folders.check_config(workdir, config, force)
     with folders.locked(workdir):
@@ -102,6 +103,7 @@ class _Run:
         state, start = self._first_state()
         self.splits = self._splits()
         self.last_eval: dict[str, float] = {}
+        self._check_metric(state)
         self.bar = Bar(str(self.workdir), start, config.steps, self.progress and main)
         self.began = time.perf_counter() - (metrics.truncate(self.workdir, start) if main else 0)
         self.writer = metrics.Writer(self.workdir, config.logging.tensorboard and main, main)
@@ -181,13 +183,15 @@ class _Run:
             pending.append(values)
             # Read once: the flag may be set again while a checkpoint is being saved.
             last = step == config.steps or self._stopping()
-            due = functools.partial(_due, step=step, last=last)
-            if due(config.logging.every) or _due(config.checkpoint.every, step, False):
+            # What is evaluated or saved was seen to be finite.
+            periods = (config.logging.every, config.checkpoint.every, config.evaluation.every)
+            if any(_due(every, step, last) for every in periods):
                 self._log(step, pending)
                 pending = []
-            evaluated = self._evaluate(step, state) if due(config.evaluation.every) else None
-            if config.checkpoint.every and (due(config.checkpoint.every) or evaluated):
-                self.checkpoints.save(step, state, evaluated)
+            evaluate_now = _due(config.evaluation.every, step, last)
+            best = self._evaluate(step, state) if evaluate_now else None
+            if config.checkpoint.every and (best or _due(config.checkpoint.every, step, last)):
+                self.checkpoints.save(step, state, best)
             if last:
                 break
         return state, step
@@ -205,17 +209,19 @@ class _Run:
         """Writes the means since the last call; Diverged if a loss in them is not finite."""
         config, program = self.setup.config, self.setup.program
         fetched = jax.device_get(pending)
+        watched = (*program.objective.losses, "gradient_norm")
         bad = [
             step - len(fetched) + 1 + index
             for index, values in enumerate(fetched)
-            if not all(math.isfinite(values[name][0]) for name in program.objective.losses)
+            if not all(math.isfinite(values[name][0]) for name in watched)
         ]
         if bad:
             good, _ = self.checkpoints.newest_good()
-            where = self.checkpoints.path(good) if good is not None else "none was saved"
+            saved = f"the last good checkpoint is {self.checkpoints.path(good)}" if good else None
             raise Diverged(
-                f"The loss is not finite at step {bad[0]} of {self.workdir}; the last good "
-                f"checkpoint is {where}; lower the learning rate or lengthen the warmup."
+                f"The loss or its gradient is not finite at step {bad[0]} of {self.workdir}; "
+                f"{saved or 'no checkpoint was saved'}; lower the learning rate or lengthen the "
+                "warmup."
             )
         now = time.perf_counter()
         seconds, self.clock = (now - self.clock) / len(fetched), now
@@ -244,13 +250,22 @@ class _Run:
         self.bar.say(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in main.items()))
         return self._new_best(step)
 
-    def _new_best(self, step: int) -> dict[str, Any] | None:
+    def _check_metric(self, state: State) -> None:
+        """UserError unless the evaluation will give the metric by which the best is known."""
+        if not self.splits:
+            return
+        name, batches = next(iter(self.splits.items()))
+        found = jax.eval_shape(self.setup.program.eval_step, state.params, next(iter(batches())))
+        known = sorted({f"{name}/{metric}" for metric in [*found, "loss"]})
         rule = self.setup.config.evaluation
-        if rule.metric not in self.last_eval:
+        if rule.metric not in known:
             raise UserError(
                 f"config.evaluation.metric {rule.metric!r} is not among the metrics of this run; "
-                f"choose one of {', '.join(self.last_eval)}."
+                f"choose one of {', '.join(known)}."
             )
+
+    def _new_best(self, step: int) -> dict[str, Any] | None:
+        rule = self.setup.config.evaluation
         value, best = self.last_eval[rule.metric], self.checkpoints.best()
         sign = 1 if rule.higher_is_better else -1
         if best is not None and best["step"] < step and sign * value <= sign * best["value"]:

@@ -19,8 +19,7 @@ from model import sharding
 from model.api import Model, build
 from model.flops import training_flops
 from train import objectives
-from train.errors import UserError
-from train.mesh import check_batch, make_mesh, replicated
+from train.mesh import make_mesh, replicated
 from train.optimizer import make_optimizer, schedule
 from train.state import State, create, shardings
 from train.step import bind, eval_step, predict_step, train_step
@@ -59,23 +58,19 @@ NOT_COMPILED = ("seed", "init_from", "data", "tokenizer", "evaluation", "checkpo
 
 
 def make_program(config: ConfigDict, num_labels: int) -> Program:
-    """The Program of a config whose model is complete (vocabulary size known)."""
+    """The Program of a checked config whose model is complete (vocabulary size known)."""
     key = {name: value for name, value in json.loads(config.to_json()).items()}
     for name in NOT_COMPILED:
         key.pop(name)
-    rows = config.evaluation.batch_size or config.batch_size
-    return _make(json.dumps(key, sort_keys=True), num_labels, rows)
+    return _make(json.dumps(key, sort_keys=True), num_labels)
 
 
 @functools.lru_cache(maxsize=16)
-def _make(key: str, num_labels: int, eval_rows: int) -> Program:
+def _make(key: str, num_labels: int) -> Program:
     config = ConfigDict(json.loads(key))
     mesh = make_mesh(config.mesh)
-    check_batch("batch_size", config.batch_size, config.accumulate, mesh)
-    check_batch("evaluation.batch_size", eval_rows, 1, mesh)
     objective = objectives.build(config, num_labels)
     model = build(config.model, objective.head())
-    check_length(config)
     optimizer = make_optimizer(config.optimizer, config.steps, model.shapes)
     places = shardings(model, optimizer, mesh, config.sharding)
 
@@ -110,15 +105,3 @@ def _make(key: str, num_labels: int, eval_rows: int) -> Program:
         schedule=schedule(config.optimizer, config.steps),
         flops_per_step=flops * config.batch_size,
     )
-
-
-def check_length(config: ConfigDict) -> None:
-    """UserError if rows are longer than the model's position table or too short to hold text."""
-    if config.length > config.model.max_length:
-        raise UserError(
-            f"config.length {config.length} is longer than the model's position table "
-            f"(config.model.max_length {config.model.max_length}); shorten the rows or, when "
-            "training from scratch, enlarge the table."
-        )
-    if config.length < 8:
-        raise UserError(f"config.length {config.length} is too short; use at least 8 tokens.")

@@ -10,10 +10,13 @@ import jax
 from ml_collections import ConfigDict
 
 from input_pipeline.dataset import Prepared, prepare_rows, prepare_tokenizer
+from input_pipeline.tokenizers import load_tokenizer
+from model.api import build, family_config
 from train import objectives
 from train.checkpoint import abstract, load_parts
 from train.errors import UserError
-from train.program import Program, check_length, make_program
+from train.mesh import check_batch, make_mesh
+from train.program import Program, make_program
 from train.state import State
 from train.workdir import read_config
 
@@ -70,9 +73,43 @@ def complete(config: ConfigDict) -> ConfigDict:
                 f"config.model.{key} is {ours!r} but {source} was trained with {theirs!r}; "
                 "use its architecture (--config.model.family= takes all of it)."
             )
-    if not config.tokenizer.path:
-        config.tokenizer.path = str(source / "tokenizer")
+    own = source / "tokenizer"
+    if config.tokenizer.path:
+        ours, theirs = load_tokenizer(config.tokenizer.path), load_tokenizer(own)
+        if ours.fingerprint != theirs.fingerprint:
+            raise UserError(
+                f"The tokenizer {config.tokenizer.path} ({ours.vocab_size} ids) is not the one "
+                f"that {source} was trained with ({theirs.vocab_size} ids); leave "
+                "config.tokenizer.path empty to use that."
+            )
+    config.tokenizer.path = config.tokenizer.path or str(own)
     return config
+
+
+def check(config: ConfigDict) -> None:
+    """Raises what is wrong with a config by itself, before anything is read or written."""
+    kind = objectives.load(config).rows
+    family_config(config.model)
+    check_length(config)
+    mesh = make_mesh(config.mesh)
+    check_batch("batch_size", config.batch_size, config.accumulate, mesh)
+    check_batch("evaluation.batch_size", config.evaluation.batch_size or config.batch_size, 1, mesh)
+    objective = objectives.build(config, num_labels=int(kind == "examples"))
+    model = ConfigDict(config.model)
+    model.vocab_size = model.vocab_size or 1  # not known yet
+    build(model, objective.head())
+
+
+def check_length(config: ConfigDict) -> None:
+    """UserError if rows are longer than the model's position table or too short to hold text."""
+    if config.length > config.model.max_length:
+        raise UserError(
+            f"config.length {config.length} is longer than the model's position table "
+            f"(config.model.max_length {config.model.max_length}); shorten the rows or, when "
+            "training from scratch, enlarge the table."
+        )
+    if config.length < 8:
+        raise UserError(f"config.length {config.length} is too short; use at least 8 tokens.")
 
 
 def set_up(config: ConfigDict, workdir: pathlib.Path) -> Setup:
@@ -80,7 +117,6 @@ def set_up(config: ConfigDict, workdir: pathlib.Path) -> Setup:
 
     With several processes the first one builds what is missing, the others then find it.
     """
-    check_length(config)
     kind = objectives.load(config).rows
     cache = config.data.cache_dir or str(workdir / "data")
     if jax.process_count() > 1:

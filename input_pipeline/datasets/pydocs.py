@@ -2,12 +2,10 @@
 
     tfds.builder("pydocs/text")   # pre-training text, one record a module
     tfds.builder("pydocs/area")   # labelled passages: which library area is described?
-    tfds.builder("pydocs/related")   # labelled pairs: are two passages about the same module?
 
 Nothing is downloaded: the text is read from the language reference and from the docstrings and
 block comments of the standard library and of the installed distributions. The splits share no
-module and no paragraph, neither within a config nor between pre-training text and labelled tasks;
-the two tasks are read off the same passages.
+module and no paragraph, neither within a config nor between the two.
 """
 
 import hashlib
@@ -18,7 +16,7 @@ from importlib import metadata
 
 import tensorflow_datasets as tfds
 
-from input_pipeline.datasets import areas, corpus, docstrings, pairs, prose
+from input_pipeline.datasets import areas, corpus, docstrings, prose
 
 VALIDATION_SHARE = 0.03  # of the pre-training modules
 
@@ -75,7 +73,6 @@ class Pydocs(tfds.core.GeneratorBasedBuilder):
     BUILDER_CONFIGS = (
         tfds.core.BuilderConfig(name="text", description="One module's prose a record."),
         tfds.core.BuilderConfig(name="area", description="Passages of 30 to 80 words, labelled."),
-        tfds.core.BuilderConfig(name="related", description="Pairs of passages, labelled."),
     )
 
     def __init__(
@@ -91,9 +88,6 @@ class Pydocs(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = {"text": tfds.features.Text(), "module": tfds.features.Text()}
-        if self.builder_config.name == "related":
-            features["text_b"] = tfds.features.Text()
-            features["label"] = tfds.features.ClassLabel(names=pairs.LABELS)
         if self.builder_config.name == "area":
             features["label"] = tfds.features.ClassLabel(names=areas.LABELS)
         return tfds.core.DatasetInfo(
@@ -107,18 +101,13 @@ class Pydocs(tfds.core.GeneratorBasedBuilder):
         del dl_manager  # nothing to download
         splits = installed_splits() if self._modules is None else split_modules(self._modules)
         config = self.builder_config.name
-        passages = "area" if config == "related" else config
         return {
             key.partition("/")[2]: self._generate_examples(part)
             for key, part in splits.items()
-            if key.startswith(f"{passages}/")
+            if key.startswith(f"{config}/")
         }
 
     def _generate_examples(self, part: corpus.Prose) -> Iterator[tuple[str, dict]]:
-        if self.builder_config.name == "related":
-            for key, module, first, second, label in pairs.pairs(part):
-                yield key, {"module": module, "text": first, "text_b": second, "label": label}
-            return
         for name, texts in part.items():
             module = _base(name)
             if self.builder_config.name == "text":

@@ -69,7 +69,7 @@ def _nll_forward(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, Any]
 
 
 def _nll_backward(saved: Any, g: jax.Array) -> tuple[jax.Array, None]:
-    """softmax - one-hot, in one pass over the logits instead of a scatter and three passes."""
+    """Softmax minus one-hot, in one pass over the logits instead of a scatter and three passes."""
     logits, targets, log_normalizer = saved
     classes = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
     softmax = jnp.exp(logits - log_normalizer[..., None])
