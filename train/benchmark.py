@@ -12,18 +12,16 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
 from train.cli import command, define_config
+from train.peak import matrix_peak, timed
 
-PEAK_SIZE = {"cpu": 2048}  # rows and columns of the product that measures the peak
-PEAK_SIZE_ELSEWHERE = 8192
 LABELS = 2  # classes of a classification objective without data
 
 
@@ -79,25 +77,6 @@ def random_batch(config: Any, objective: Any) -> dict[str, np.ndarray]:
         for _ in range(config.batch_size)
     ]
     return {key: np.stack([e[key] for e in examples]) for key in examples[0]}
-
-
-def timed(call: Callable[[], Any], count: int) -> list[float]:
-    """Seconds of each of `count` calls, each waited for."""
-    seconds = []
-    for _ in range(count):
-        began = time.perf_counter()
-        jax.block_until_ready(call())
-        seconds.append(time.perf_counter() - began)
-    return seconds
-
-
-def matrix_peak(dtype: str) -> float:
-    """FLOP/s of the best of several large square products with float32 accumulation."""
-    size = PEAK_SIZE.get(jax.default_backend(), PEAK_SIZE_ELSEWHERE)
-    x = jax.random.normal(jax.random.key(0), (size, size), dtype)
-    product = jax.jit(lambda a, b: jnp.matmul(a, b, preferred_element_type=jnp.float32))
-    jax.block_until_ready(product(x, x))
-    return 2 * size**3 / min(timed(lambda: product(x, x), 8))
 
 
 class StepTimer:
@@ -171,7 +150,7 @@ def _run(values: flags.FlagValues) -> None:
 
     enable_compilation_cache(values.config.compilation_cache)
     timer = StepTimer(values.config)
-    peak = matrix_peak(values.config.model.dtype) / jax.local_device_count()
+    peak = matrix_peak(values.config.model.dtype)
     figures = {
         "device": jax.devices()[0].device_kind,
         "devices": timer.program.mesh.size,

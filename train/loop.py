@@ -25,6 +25,7 @@ from train.checkpoint import Checkpoints, abstract
 from train.errors import Diverged, UserError
 from train.evaluate import evaluate, save_predictions
 from train.mesh import to_devices
+from train.peak import matrix_peak
 from train.progress import Bar
 from train.setup import Setup, check, complete, enable_compilation_cache, initial_state, set_up
 from train.state import State
@@ -104,6 +105,7 @@ class _Run:
         self.splits = self._splits()
         self.last_eval: dict[str, float] = {}
         self._check_metric(state)
+        self.peak = program.mesh.size * matrix_peak(config.model.dtype)
         self.bar = Bar(str(self.workdir), start, config.steps, self.progress and main)
         self.began = time.perf_counter() - (metrics.truncate(self.workdir, start) if main else 0)
         self.writer = metrics.Writer(self.workdir, config.logging.tensorboard and main, main)
@@ -232,6 +234,7 @@ class _Run:
             "train/seconds_per_step": seconds,
             "train/tokens_per_second": config.batch_size * config.length / seconds,
             "train/flops_per_second": program.flops_per_step / seconds,
+            "train/flops_utilisation": program.flops_per_step / seconds / self.peak,
         }
         self.writer.write(step, values)
         self.bar.update(step, values)

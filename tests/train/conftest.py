@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-TIMINGS = ("seconds", "per_second", "per_step")
+TIMINGS = ("seconds", "per_second", "per_step", "utilisation")
 
 
 @pytest.fixture(scope="session")

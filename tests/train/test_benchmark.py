@@ -38,7 +38,7 @@ def test_flops_of_bert_heads_by_hand(tiny):
 
 @pytest.fixture
 def arguments(monkeypatch):
-    monkeypatch.setitem(benchmark.PEAK_SIZE, "cpu", 128)
+    monkeypatch.setitem(peak.SIZE, "cpu", 128)
     return [
         "benchmark", f"--config={ROOT}/configs/gpt.py:size=shakespeare_char_cpu", "--steps=3",
         "--config.model.num_layers=1", "--config.model.width=16", "--config.model.num_heads=2",

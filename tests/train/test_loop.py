@@ -72,6 +72,7 @@ def test_metrics_file(uninterrupted):
     assert [row["step"] for row in evaluation] == [4, 8, 12]
     for name in (
         "loss", "accuracy", "gradient_norm", "learning_rate", "seconds", "tokens_per_second",
+        "flops_utilisation",
     ):  # fmt: skip
         assert all(isinstance(row[f"train/{name}"], float) for row in train), name
     assert all(isinstance(value, int | float) for row in rows for value in row.values())
