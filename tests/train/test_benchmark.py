@@ -9,7 +9,7 @@ import pytest
 
 from model.flops import forward_flops, training_flops
 from model.heads import Heads
-from train import benchmark, cli
+from train import benchmark, cli, peak
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
