@@ -57,6 +57,6 @@ def textbook(c: ConfigDict) -> None:
     c.model.dropout = 0.2
     c.batch_size, c.length, c.steps = 512, 64, 300
     c.data.document = "line"
-    c.optimizer.warmup_steps = 30
-    c.optimizer.learning_rate = 2e-3
+    c.model.initializer_std = 0.08  # about 1/sqrt(width): 0.02 learns nothing in so few steps
+    c.optimizer.warmup_steps, c.optimizer.b2 = 30, 0.98
     c.evaluation.every = 50
