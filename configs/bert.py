@@ -4,7 +4,8 @@ r"""BERT (Devlin et al. 2019) pre-training.
       --workdir=runs/bert
 
 Arguments: size=tiny|mini|small|medium|base|large (Turc et al. 2019, table 1, for the first four)
-or wikitext2 (the textbook recipe, below); objective=masked_lm|masked_lm_nsp.
+or wikitext2 (the textbook recipe, below: ten CPU minutes, masked-LM loss 5.89 and next-sentence
+loss 0.62 on WikiText-2, docs/results.md); objective=masked_lm|masked_lm_nsp.
 
 Published recipe of `base` and `large` (section A.2): batch 256, length 512 (128 for the first 90%),
 1,000,000 steps, Adam 1e-4, warmup 10,000, linear decay, weight decay 0.01, dropout 0.1.

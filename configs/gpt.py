@@ -4,7 +4,8 @@ r"""GPT-2 (Radford et al. 2019) pre-training.
       --workdir=runs/gpt
 
 Arguments: size=small|medium|large|xl (the four published ones) or shakespeare_char,
-shakespeare_char_cpu (the character-level recipes of nanoGPT, for one text file).
+shakespeare_char_cpu (the character-level recipes of nanoGPT, for one text file; the second one
+takes about two CPU minutes and reaches 1.746 nats on tiny Shakespeare, docs/results.md).
 """
 
 from ml_collections import ConfigDict

@@ -3,7 +3,8 @@
   pretune study --config=configs/studies/quickstart.py --workdir=runs/quickstart
 
 Pre-trains on `pydocs/text`, then tells library areas apart (`pydocs/area`) with 64, 256 and all
-labels, three seeds each, against the same model from scratch.
+labels, three seeds each, against the same model from scratch. Takes 5:23 on two Xeon cores; +8.1
+points [4.6, 11.7] at 64 labels (docs/results.md).
 """
 
 from ml_collections import ConfigDict
