@@ -4,8 +4,8 @@
 
 Pre-trains on `pydocs/text`, then tells library areas apart (`pydocs/area`) with 64, 256 and all
 labels, three seeds each, against the same model from scratch. Takes 5:23 on two Xeon cores; +8.1
-points [4.6, 11.7] at 64 labels on the test split by which the recipe was chosen, +5.4 [0.0, 10.6] on
-the validation split, which was not (docs/results.md).
+points [4.6, 11.7] at 64 labels on the test split by which the recipe was chosen, +5.4 [0.0, 10.6]
+on the validation split, which was not (docs/results.md).
 """
 
 from ml_collections import ConfigDict
