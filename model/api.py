@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from model import bert, gpt
 from model.errors import ModelError
-from model.heads import Classifier, Heads, gather_positions
+from model.heads import Classifier, Heads, gather_positions, mean_token
 from model.layers import activation, split
 
 Params = dict[str, Any]
@@ -73,7 +73,10 @@ class _Head(nn.Module):
         if self.heads.next_sentence:
             outputs["next_sentence_logits"] = self.next_sentence(out.pooled_BD, None)
         if self.heads.num_labels:
-            outputs["class_logits"] = self.classification(out.pooled_BD, rng)
+            pooled_BD = out.pooled_BD
+            if self.heads.pooling == "mean":
+                pooled_BD = mean_token(out.hidden_BTD, batch.get("segment_ids"))
+            outputs["class_logits"] = self.classification(pooled_BD, rng)
         return outputs
 
 
@@ -138,6 +141,8 @@ def build(config: Any, heads: Heads) -> Model:
             f"Next-sentence prediction needs a pooled first token, which family {config.family!r} "
             "does not have; use config.model.family='bert' or another objective."
         )
+    if heads.pooling not in ("own", "mean"):
+        raise ModelError(f"config.objective.pooling is {heads.pooling!r}; use 'own' or 'mean'.")
     module_file, backbone = FAMILIES[config.family]
     module = _LanguageModel(backbone, module_file.LMHead, own, heads)
     batch = {"tokens": jnp.zeros((1, 1), jnp.int32)}

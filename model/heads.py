@@ -21,11 +21,13 @@ class Heads:
       lm: predict tokens (`logits`), at `target_positions` where the batch has them.
       next_sentence: two classes from the pooled state (`next_sentence_logits`).
       num_labels: classify the pooled state into so many classes (`class_logits`); 0: no such head.
+      pooling: what is classified: "own", the family's pooled state, or "mean", of all tokens.
     """
 
     lm: bool = False
     next_sentence: bool = False
     num_labels: int = 0
+    pooling: str = "own"
 
 
 class Backbone(NamedTuple):
@@ -43,6 +45,15 @@ def last_token(hidden_BTD: jax.Array, segments_BT: jax.Array | None) -> jax.Arra
     slots = jnp.arange(segments_BT.shape[1])[None]
     last_B = jnp.max(jnp.where(segments_BT > 0, slots, 0), axis=1)
     return jnp.take_along_axis(hidden_BTD, last_B[:, None, None], axis=1)[:, 0]
+
+
+def mean_token(hidden_BTD: jax.Array, segments_BT: jax.Array | None) -> jax.Array:
+    """The mean state [B, D] of each row's tokens, padding left out."""
+    if segments_BT is None:
+        return hidden_BTD.mean(1)
+    weights_BT = (segments_BT > 0).astype(hidden_BTD.dtype)
+    total_BD = jnp.einsum("btd,bt->bd", hidden_BTD, weights_BT)
+    return total_BD / jnp.maximum(weights_BT.sum(1), 1)[:, None]
 
 
 def gather_positions(hidden_BTD: jax.Array, positions_BP: jax.Array) -> jax.Array:

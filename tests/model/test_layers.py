@@ -10,7 +10,7 @@ import scipy.special
 
 from model.attention import attend, causal_mask, segment_mask
 from model.errors import ModelError
-from model.heads import gather_positions, last_token
+from model.heads import gather_positions, last_token, mean_token
 from model.layers import LayerNorm, activation, apply_layers, dropout, matmul, unembed
 
 
@@ -133,6 +133,9 @@ def test_last_token_and_gather():
         last_token(hidden, segments), [hidden[0, 3], hidden[1, 1], hidden[2, 0]]
     )
     np.testing.assert_array_equal(last_token(hidden, None), hidden[:, 3])
+    means = [hidden[0].mean(0), hidden[1, :2].mean(0), np.zeros(2)]
+    np.testing.assert_allclose(mean_token(hidden, segments), means, rtol=1e-6)
+    np.testing.assert_allclose(mean_token(hidden, None), hidden.mean(1), rtol=1e-6)
     got = gather_positions(hidden, np.asarray([[3, 0], [1, 1], [2, 3]]))
     np.testing.assert_array_equal(got[2], hidden[2, 2:])
     np.testing.assert_array_equal(got[0], hidden[0, [3, 0]])

@@ -8,6 +8,7 @@ import pytest
 import scipy.special
 
 from model.api import build
+from model.errors import ModelError
 from model.heads import Heads
 
 
@@ -123,3 +124,19 @@ def test_bert(tiny, noise):
             ("class_logits", "classification"),
         ):
             np.testing.assert_allclose(out[key][row], classes[name], rtol=0, atol=1e-9)
+
+
+def test_mean_pooling_classifies_the_mean_state(tiny, noise):
+    config = tiny("bert").model
+    tokens = np.random.default_rng(0).integers(0, 32, (2, 10)).astype(np.int32)
+    segments = np.asarray([[1] * 10, [1] * 4 + [0] * 6], np.int32)
+    model = build(config, Heads(num_labels=3, pooling="mean"))
+    params = noise(model)
+    out = jax.jit(model.apply)(params, {"tokens": tokens, "segment_ids": segments})
+    hidden = np.asarray(out["hidden"])
+    q = params["head"]["classification"]["linear"]
+    for row, length in enumerate((10, 4)):
+        logits = hidden[row, :length].mean(0) @ np.asarray(q["kernel"]) + np.asarray(q["bias"])
+        np.testing.assert_allclose(out["class_logits"][row], logits, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ModelError, match="pooling is 'max'"):
+        build(config, Heads(num_labels=3, pooling="max"))

@@ -24,15 +24,17 @@ def truncate_pair(
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """A label for each row from the backbone's pooled state.
+    """A label for each row from one state that stands for all of it.
 
     Attributes:
       length: tokens in a row; longer texts are cut.
       num_labels: classes.
+      pooling: "own": the family's pooled state; "mean": the mean of the tokens' states.
     """
 
     length: int
     num_labels: int
+    pooling: str = "own"
     rows: ClassVar[str] = "examples"
     losses: ClassVar[tuple[str, ...]] = ("loss",)
     window: ClassVar[int] = 0
@@ -40,7 +42,7 @@ class Objective:
 
     def head(self) -> Heads:
         """The classifier."""
-        return Heads(num_labels=self.num_labels)
+        return Heads(num_labels=self.num_labels, pooling=self.pooling)
 
     def features(
         self, example: dict[str, Any], rng: np.random.Generator, tokenizer: Any

@@ -88,6 +88,9 @@ def finetuning(
             config.model[name] = base.config.model[name]
     config.seed = seed
     config.data.budget = budget
+    if study.budget_steps:
+        config.steps = study.budget_steps[list(study.budgets).index(budget)]
+        config.optimizer.warmup_steps = config.steps // 10
     key = config_hash(base.config_hash, config, arm)
     config.tokenizer.path = str(base.folder / "tokenizer")
     use_cache(config, workdir)
@@ -112,6 +115,11 @@ def check(study: ConfigDict) -> None:
         values = list(study[name])
         if not values or len(set(values)) < len(values):
             raise UserError(f"config.{name} is {tuple(values)}: give at least one, each once.")
+    if study.budget_steps and len(study.budget_steps) != len(study.budgets):
+        raise UserError(
+            f"config.budget_steps is {tuple(study.budget_steps)}, but there are "
+            f"{len(study.budgets)} budgets; give one number for each, or ()."
+        )
     for arm in study.arms:
         choose("arm of a study", arm, ARMS)
     if min(study.budgets) < 0:

@@ -163,6 +163,7 @@ def test_failed_pretraining_stops_the_study(tmp_path):
         ({"arms": ("pretrained", "scratsh")}, ConfigError, "did you mean 'scratch'"),
         ({"budgets": ()}, UserError, "config.budgets"),
         ({"budgets": (-1,)}, UserError, "negative"),
+        ({"budget_steps": (100,)}, UserError, "one number for each"),
         ({"seeds": (1, 1)}, UserError, "each once"),
         ({"metric": "accuracy"}, UserError, "eval/accuracy"),
     ],
@@ -172,6 +173,14 @@ def test_bad_grids(tmp_path, change, error, words):
     study.update(change)
     with pytest.raises(error, match=words):
         plan.make(study, tmp_path)
+
+
+def test_steps_by_budget(tmp_path):
+    study = small_study()
+    study.budget_steps = (40, 70, 200)
+    _, runs = plan.make(study, tmp_path)
+    steps = {r.budget: (r.config.steps, r.config.optimizer.warmup_steps) for r in runs}
+    assert list(steps.values()) == [(40, 4), (70, 7), (200, 20)]
 
 
 def test_metric_that_the_task_lacks(tmp_path):
