@@ -47,8 +47,7 @@ def get_config() -> ConfigDict:
     c.objective.name = "masked_lm"  # a module of train/objectives
     c.objective.mask_rate = 0.15  # share of the tokens that are predicted (masked_lm*)
     c.objective.whole_word = False  # mask all pieces of a word together (masked_lm*)
-    # what classification looks at: own (BERT: pooler on [CLS]; GPT: last token) | mean of the tokens
-    c.objective.pooling = "own"
+    c.objective.pooling = "own"  # what is classified: own ([CLS] or last token) | mean of all
     c.objective.isolate_documents = True  # attention stays within a document of a packed row
 
     c.data = ConfigDict()
