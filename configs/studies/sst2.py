@@ -1,9 +1,11 @@
-"""What pre-training on novels buys on film reviews: BERT-mini, SST-2, 64, 1,024 and all labels.
+r"""What pre-training on novels buys on film reviews: BERT-mini, SST-2, 64, 1,024 and all labels.
 
-pretune study --config=configs/studies/sst2.py --workdir=runs/sst2 \
+  pretune study --config=configs/studies/sst2.py --workdir=runs/sst2 \
       --config.pretrain.data.source='DATA/eltec_eng/txt/*.txt' \
       --config.finetune.data.source=DATA/glue/SST-2/train_full.tsv \
       --config.finetune.data.eval_source=DATA/glue/SST-2/dev.tsv
+
+Figures are in docs/results.md.
 """
 
 from ml_collections import ConfigDict
