@@ -66,7 +66,7 @@ def get_config() -> ConfigDict:
     c.data.errors = "strict"  # bytes that are no UTF-8: strict stops, replace goes on
     c.data.data_dir = ""  # where TFDS keeps its data; "": its default
     c.data.cache_dir = ""  # tokenised text is kept here; "": in the workdir
-    c.data.max_tokenizer_bytes = 20_000_000  # how much text trains the tokenizer
+    c.data.max_tokenizer_bytes = 20_000_000  # to train the tokenizer; held-out tail too
     c.data.prefetch = 8  # batches prepared ahead
 
     c.tokenizer = ConfigDict()

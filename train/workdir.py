@@ -26,11 +26,13 @@ FREE = ("logging.", "mesh.", "sharding", "data.prefetch", "checkpoint.", "compil
 def locked(workdir: pathlib.Path) -> Iterator[None]:
     """Holds the run's lock, which ends with the process; UserError if another one has it.
 
-    With several processes, the first one holds it for all.
+    With several processes, the first one holds it for all. A run that fails before it has written
+    anything leaves no folder behind that was not there before.
     """
     if jax.process_index() != 0:
         yield
         return
+    new = not workdir.exists()
     workdir.mkdir(parents=True, exist_ok=True)
     with open(workdir / ".lock", "a+", encoding="utf-8") as file:
         try:
@@ -44,7 +46,12 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"pid {os.getpid()} on {platform.node()}")
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            if new and [path.name for path in workdir.iterdir()] == [".lock"]:
+                (workdir / ".lock").unlink()
+                workdir.rmdir()
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

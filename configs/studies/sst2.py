@@ -26,17 +26,18 @@ def get_config(arg: str = "") -> ConfigDict:
 def pretraining() -> ConfigDict:
     """Masked LM for less than 30 CPU minutes: what a small model learns fastest from.
 
-    Initial weights of 1/sqrt(width), a small vocabulary and 40% masking, as in the quickstart.
+    Short rows and many small steps: with rows of 64 and initial weights of 1/sqrt(width) this model
+    stays at the unigram loss for thousands of steps; with these it leaves it after a few hundred.
     """
     c = bert.get_config("size=mini")
     c.tokenizer.vocab_size = 4096
-    c.model.initializer_std = 0.0625
+    c.model.initializer_std = 0.03
     c.model.dropout = 0.0  # a third of the text is seen, once
     c.objective.mask_rate = 0.4
-    c.steps, c.batch_size, c.length = 2100, 32, 64
+    c.steps, c.batch_size, c.length = 4400, 20, 48
     c.optimizer.learning_rate, c.optimizer.warmup_steps, c.optimizer.b2 = 1e-3, 100, 0.98
-    c.evaluation.every, c.evaluation.max_rows = 500, 512
-    c.checkpoint.every, c.checkpoint.keep = 700, 1
+    c.evaluation.every, c.evaluation.max_rows = 1100, 500
+    c.checkpoint.every, c.checkpoint.keep = 1100, 1
     return c
 
 

@@ -139,11 +139,8 @@ CASES = {
         [GPT, "--config.data.source={1}", "--config.model.activation=gelo"], ["gelo"],
     ),
 }  # fmt: skip
-# These show when the data is read, for which the workdir is made and locked.
-MAKES_WORKDIR = {
-    "label outside the set", "unknown evaluation metric", "empty corpus", "invalid utf-8",
-    "missing file", "empty glob",
-}  # fmt: skip
+# These show after the tokenizer has been saved; whatever fails before leaves no folder behind.
+MAKES_WORKDIR = {"label outside the set", "unknown evaluation metric"}
 
 
 @pytest.mark.parametrize("case", CASES)

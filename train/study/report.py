@@ -128,10 +128,10 @@ def cost_rows(summary: Summary) -> Rows:
         name = f"{arm.name}: fine-tuning"
         rows.append(cost_row(f"{name}, all runs", arm.runs, arm.seconds, arm.flops, arm.tokens))
         if arm.runs:
-            rows.append(cost_row(f"{name}, one run", 1, *one_run(arm)))
+            rows.append(cost_row(f"{name}, one run on average", 1, *one_run(arm)))
     first = summary.costs[0]
     if first.runs and first.name == plan.LABELS["pretrained"]:
-        name = f"{first.name}: one run + pre-training"
+        name = f"{first.name}: one run on average + pre-training"
         for how, share in ((f"shared by {first.runs}", first.runs), ("in full", 1)):
             seconds, flops, tokens = one_run(first)
             seconds, flops = seconds + base.seconds / share, flops + base.flops / share
@@ -140,8 +140,8 @@ def cost_rows(summary: Summary) -> Rows:
 
 
 def one_run(cost: Cost) -> tuple[float, float, int]:
-    """Seconds (median), FLOPs and tokens (means) of one run."""
-    return cost.median_seconds, cost.flops / cost.runs, cost.tokens // cost.runs
+    """Seconds, FLOPs and tokens of one run, on average."""
+    return cost.seconds / cost.runs, cost.flops / cost.runs, cost.tokens // cost.runs
 
 
 def cost_row(name: str, runs: int, seconds: float, flops: float, tokens: int) -> list[str]:

@@ -49,7 +49,6 @@ class Cost:
     tokens: int
     seconds: float
     flops: float
-    median_seconds: float  # of a run: the first run of a shape compiles for those after it
 
 
 @dataclass(frozen=True)
@@ -201,5 +200,4 @@ def cost(name: str, records: list[Record]) -> Cost:
         sum(r["tokens"] for r in records),
         sum(r["seconds"] for r in records),
         sum(r["flops"] for r in records),
-        float(np.median([r["seconds"] for r in records])) if records else 0.0,
     )

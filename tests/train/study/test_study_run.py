@@ -206,11 +206,11 @@ def test_summary_by_hand(tmp_path):
     assert not at_all.separate
     assert (figures.costs[0].flops, figures.costs[0].seconds) == (9e9, 90.0)
     rows = {row[0]: row[1:] for row in report.cost_rows(figures)}
-    assert rows["pre-trained: one run + pre-training shared by 9"][1:3] == [
+    assert rows["pre-trained: one run on average + pre-training shared by 9"][1:3] == [
         "11.1 s",
         "1.11e+09",
     ]
-    assert rows["pre-trained: one run + pre-training in full"][1:3] == [
+    assert rows["pre-trained: one run on average + pre-training in full"][1:3] == [
         "20.0 s",
         "2e+09",
     ]
