@@ -3,13 +3,13 @@ r"""RoBERTa (Liu et al. 2019) pre-training.
   pretune train --config=configs/roberta.py:size=mini --config.data.source='books/*.txt' \
       --workdir=runs/roberta
 
-Arguments: size=tiny|mini|base|large; packing=full|doc (section 4.2): full sentences from one or more
-documents with a separator between them, or from one document only.
+Arguments: size=tiny|mini|base|large; packing=full|doc (section 4.2): full sentences from one or
+more documents with a separator between them, or from one document only.
 
-Published recipe of `base` and `large` (table 9; large batches, section 4.3): batch 8,192, length 512,
-500,000 steps, peak rate 6e-4 (large: 4e-4), warmup 24,000 (large: 30,000), linear decay, Adam with
-b2 0.98 and epsilon 1e-6, weight decay 0.01, dropout 0.1, no clipping. Other sizes take its b2 and
-epsilon, and the small batches of configs/base.py.
+Published recipe of `base` and `large` (table 9; large batches, section 4.3): batch 8,192, length
+512, 500,000 steps, peak rate 6e-4 (large: 4e-4), warmup 24,000 (large: 30,000), linear decay, Adam
+with b2 0.98 and epsilon 1e-6, weight decay 0.01, dropout 0.1, no clipping. Other sizes take its b2
+and epsilon, and the small batches of configs/base.py.
 """
 
 from ml_collections import ConfigDict

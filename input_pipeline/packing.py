@@ -109,9 +109,9 @@ class SentenceRows:
 
         Returns:
             tokens [N <= length] int32; sentence_starts [S] int32, where sentences begin in it;
-            document_starts [D] int32, where a further document begins in it; distractor [M <= length] int32, a run of whole sentences, from a random one on, of
-            another document (of another row where there is one document only; empty where there is
-            one row only).
+            document_starts [D] int32, where a further document begins in it; distractor
+            [M <= length] int32, a run of whole sentences, from a random one on, of another document
+            (of another row where there is one document only; empty where there is one row only).
         """
         first, last = self._firsts[index], self._firsts[index + 1]
         start, stop = self._bounds[first], self._bounds[last]

@@ -106,7 +106,7 @@ class Objective:
     mask_rate: float
     whole_word: bool
     isolate_documents: bool
-    whole_sentences: bool
+    whole_sentences: bool = False
     losses: ClassVar[tuple[str, ...]] = ("loss",)
 
     @property
