@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from model.bert import Block, Config, LMHead, encode
-from model.heads import Backbone, Classifier
-from model.layers import Embedding, LayerNorm, Linear, dropout, split
+from model.heads import Backbone
+from model.layers import Embedding, LayerNorm, Linear, accumulator, dropout, split
 
 __all__ = ["ClassificationHead", "Config", "LMHead", "RoBERTa"]
 
@@ -55,7 +55,7 @@ class RoBERTa(nn.Module):
 
 
 class ClassificationHead(nn.Module):
-    """Dropout, linear, tanh, then BERT's classifier: [B, D] -> [B, C]."""
+    """Linear and tanh, then the linear classifier, dropout before both: [B, D] -> [B, C]."""
 
     classes: int
     std: float
@@ -67,5 +67,6 @@ class ClassificationHead(nn.Module):
         dense_rng, linear_rng = split(rng, 2)
         dense = Linear((pooled_BD.shape[-1],), (None,), ("width",), self.std, name="dense")
         h_BD = jnp.tanh(dense(dropout(pooled_BD, self.dropout_rate, dense_rng)))
-        classifier = Classifier(self.classes, self.std, self.dropout_rate, name="classifier")
-        return classifier(h_BD, linear_rng)
+        linear = Linear((self.classes,), (None,), ("width",), self.std, name="linear")
+        logits = linear(dropout(h_BD, self.dropout_rate, linear_rng))
+        return logits.astype(accumulator(logits.dtype))

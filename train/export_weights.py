@@ -94,16 +94,9 @@ def export_weights(
 
 def _classes(head: dict[str, Any]) -> int:
     """The classifier's number of classes, from the shape of its last layer; 0 without one."""
-    import jax
-
     for name in ("classification", "token_classification"):
-        kernels = [
-            leaf.shape[-1]
-            for path, leaf in jax.tree.leaves_with_path(head.get(name, {}))
-            if jax.tree_util.keystr(path, simple=True, separator="/").endswith("kernel")
-        ]
-        if kernels:
-            return kernels[-1]
+        if name in head:
+            return head[name].get("linear", head[name])["kernel"].shape[-1]
     return 0
 
 

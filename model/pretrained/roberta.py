@@ -24,7 +24,7 @@ def entries(config: Any) -> list[Entry]:
         *norm("head/lm/norm", "lm_head.layer_norm"),
         Entry("head/lm/bias", ("lm_head.bias",), same()),
         *dense("head/classification/dense", "classifier.dense"),
-        *dense("head/classification/classifier/linear", "classifier.out_proj"),
+        *dense("head/classification/linear", "classifier.out_proj"),
         *task_heads(),
     ]
 

@@ -105,8 +105,8 @@ def test_heads_on_single_tokens(tiny, noise):
         np.testing.assert_allclose(out[key], hidden @ p["kernel"] + p["bias"], rtol=1e-4, atol=1e-5)
     p = jax.tree.map(np.asarray, head["classification"])
     h = np.tanh(hidden[:, 0] @ p["dense"]["kernel"] + p["dense"]["bias"])
-    p = p["classifier"]["linear"]
-    np.testing.assert_allclose(out["class_logits"], h @ p["kernel"] + p["bias"], rtol=1e-4)
+    logits = h @ p["linear"]["kernel"] + p["linear"]["bias"]
+    np.testing.assert_allclose(out["class_logits"], logits, rtol=1e-4)
 
 
 def test_heads_lie_apart_from_the_backbone():
