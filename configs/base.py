@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
     c.compilation_cache = "~/.cache/pretune/xla"  # compiled programs are kept here; "" for none
 
     c.model = ConfigDict()
-    c.model.family = "bert"  # gpt | bert; "" takes the whole architecture from init_from
+    c.model.family = "bert"  # gpt | bert | roberta; "" takes the whole architecture from init_from
     c.model.vocab_size = 0  # 0: the tokenizer's
     c.model.width = 128  # size of the hidden states
     c.model.num_layers = 2
@@ -47,6 +47,7 @@ def get_config() -> ConfigDict:
     c.objective.name = "masked_lm"  # a module of train/objectives
     c.objective.mask_rate = 0.15  # share of the tokens that are predicted (masked_lm*)
     c.objective.whole_word = False  # mask all pieces of a word together (masked_lm*)
+    c.objective.whole_sentences = False  # rows begin and end with sentences (masked_lm)
     c.objective.pooling = "own"  # what is classified: own ([CLS] or last token) | mean of all
     c.objective.isolate_documents = True  # attention stays within a document of a packed row
 

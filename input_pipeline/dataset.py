@@ -20,7 +20,7 @@ from input_pipeline.tokenizers import Tokenizer
 
 __all__ = ["Prepared", "holdout_cut", "prepare_rows", "prepare_tokenizer"]
 
-KINDS = ("stream", "sentences", "examples")
+KINDS = ("stream", "sentences", "full_sentences", "examples")
 _STORE_VERSION = 1  # part of every store's name: raise it when what a store holds changes
 _SHOWN = ("tokens", "bytes", "documents", "sentences", "examples")
 _PLACES = ("data_dir", "cache_dir", "prefetch")  # do not change what training reads
@@ -108,8 +108,8 @@ def holdout_cut(store: TokenStore, fraction: float) -> int:
 def _text_rows(
     store: TokenStore, kind: str, start: int, stop: int, length: int, seed: int | None
 ) -> RowSource:
-    if kind == "sentences":
-        return SentenceRows(store, start, stop, length)
+    if kind in ("sentences", "full_sentences"):
+        return SentenceRows(store, start, stop, length, crossing=kind == "full_sentences")
     return StreamRows(store, start, stop, length, seed)
 
 
@@ -126,7 +126,7 @@ class _Parts:
 def _prepare_text(
     data: ConfigDict, tokenizer: Tokenizer, kind: str, length: int, cache_dir: Path, seed: int
 ) -> _Parts:
-    sentences = kind == "sentences"
+    sentences = kind in ("sentences", "full_sentences")
     specs, eval_specs = source_specs(data, data.source, data.split), _eval_specs(data)
     stores = [_text_store(spec, tokenizer, cache_dir, sentences) for spec in specs]
     hold_out = 0.0 if eval_specs else data.holdout
@@ -235,7 +235,8 @@ def prepare_rows(
     Args:
         data: config.data.
         tokenizer: the run's tokenizer.
-        kind: "stream" (windows), "sentences" (rows of sentences) or "examples" (labelled).
+        kind: "stream" (windows), "sentences" (rows of one document's sentences), "full_sentences"
+            (rows of sentences that go on with the next document) or "examples" (labelled).
         length: tokens of a row; examples come whole.
         cache_dir: where token stores are kept; each is named after source, content, tokenizer and
             options, so runs share it.

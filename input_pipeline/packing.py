@@ -78,16 +78,19 @@ class StreamRows:
 
 
 class SentenceRows:
-    """Whole sentences of one document, filled greedily up to `length` tokens.
+    """Whole sentences, filled greedily up to `length` tokens.
 
-    Rows never cross a document. A sentence longer than a row is cut into rows' lengths. The plan
-    (where each row begins and ends, among the sentences) is the same in every epoch.
+    Rows never cross a document, unless `crossing`; then one place is kept free for a separator
+    wherever they do. A sentence longer than a row is cut into rows' lengths. The plan (where each
+    row begins and ends, among the sentences) is the same in every epoch.
     """
 
-    def __init__(self, store: TokenStore, start: int, stop: int, length: int):
+    def __init__(
+        self, store: TokenStore, start: int, stop: int, length: int, crossing: bool = False
+    ):
         self._store, self._length = store, length
         self._bounds = _sentence_bounds(store, start, stop, length)
-        self._next = _greedy_next(self._bounds, store.documents, length)
+        self._next = _greedy_next(self._bounds, store.documents, length, crossing)
         firsts, sentence, last = [], 0, len(self._bounds) - 1
         following = self._next.tolist()
         while sentence < last:
@@ -106,20 +109,26 @@ class SentenceRows:
 
         Returns:
             tokens [N <= length] int32; sentence_starts [S] int32, where sentences begin in it;
-            distractor [M <= length] int32, a run of whole sentences, from a random one on, of
-            another document (of another row where there is one document only; empty where there is
-            one row only).
+            document_starts [D] int32, where a further document begins in it; distractor
+            [M <= length] int32, a run of whole sentences, from a random one on, of another document
+            (of another row where there is one document only; empty where there is one row only).
         """
         first, last = self._firsts[index], self._firsts[index + 1]
         start, stop = self._bounds[first], self._bounds[last]
         return {
             "tokens": self._tokens(start, stop),
             "sentence_starts": (self._bounds[first:last] - start).astype(np.int32),
+            "document_starts": self._document_starts(start, stop),
             "distractor": self._distractor(index, rng),
         }
 
     def _tokens(self, start: int, stop: int) -> np.ndarray:
         return np.asarray(self._store.tokens[start:stop], np.int32)
+
+    def _document_starts(self, start: int, stop: int) -> np.ndarray:
+        documents = self._store.documents
+        low, high = np.searchsorted(documents, [start + 1, stop], "left")
+        return (documents[low:high] - start).astype(np.int32)
 
     def _distractor(self, index: int, rng: np.random.Generator) -> np.ndarray:
         low = int(np.searchsorted(self._document, self._document[index], "left"))
@@ -148,10 +157,15 @@ def _sentence_bounds(store: TokenStore, start: int, stop: int, length: int) -> n
     return np.sort(np.concatenate([bounds, *cuts])) if cuts else bounds
 
 
-def _greedy_next(bounds: np.ndarray, documents: np.ndarray, length: int) -> np.ndarray:
+def _greedy_next(
+    bounds: np.ndarray, documents: np.ndarray, length: int, crossing: bool
+) -> np.ndarray:
     """Give int64 [S]: the sentence after the last that fits a row beginning at sentence i."""
-    ends = documents[np.searchsorted(documents, bounds[:-1], "right")]
-    limits = np.minimum(bounds[:-1] + length, ends)
+    document = np.searchsorted(documents, bounds[:-1], "right")  # of each sentence, from 1
+    if crossing:  # counted with a separator after each document
+        starts, ends = bounds[:-1] + document, bounds[1:] + document
+        return np.searchsorted(ends, starts + length, "right")
+    limits = np.minimum(bounds[:-1] + length, documents[document])
     return np.searchsorted(bounds, limits, "right") - 1
 
 

@@ -32,15 +32,19 @@ class Tokenizer:
 
     Attributes:
         vocab_size: V; every id is below it.
+        file_name: of what `save` writes.
         pad_id: int; the end-of-text id or 0 where the vocabulary has no padding token (padding is
             masked by `segment_ids`, so its id does no harm).
         unk_id, cls_id, sep_id, mask_id, bos_id, eos_id: int, or None where there is no such token.
+        pair_separators: int, separators between the texts of a pair: RoBERTa's vocabularies, whose
+            [CLS] is <s>, put two.
         word_start: bool [V], whether a token begins a word (special tokens do).
         is_special: bool [V].
     """
 
     def __init__(self, backend: Backend):
         self._backend = backend
+        self.file_name = backend.file_name
         self.vocab_size = len(backend.pieces)
         self.is_special = backend.is_special
         self.word_start = backend.word_start() | backend.is_special
@@ -51,6 +55,7 @@ class Tokenizer:
         }
         self.unk_id, self.cls_id, self.sep_id = roles["unk"], roles["cls"], roles["sep"]
         self.mask_id, self.bos_id, self.eos_id = roles["mask"], roles["bos"], roles["eos"]
+        self.pair_separators = 2 if self.piece(self.cls_id) == "<s>" else 1
         fallback = 0 if self.eos_id is None else self.eos_id
         self.pad_id: int = fallback if roles["pad"] is None else roles["pad"]
         self.fingerprint = hashlib.sha256(backend.content()).hexdigest()
@@ -67,13 +72,21 @@ class Tokenizer:
         """Give the text of ids; special tokens are left out."""
         return self._backend.decode(ids)
 
+    def piece(self, index: int | None) -> str | None:
+        """Give the token of an id; None for None."""
+        return None if index is None else self._backend.pieces[index]
+
+    def content(self) -> bytes:
+        """Give the bytes that `save` writes."""
+        return self._backend.content()
+
     def save(self, folder: str | os.PathLike) -> None:
         """Write the tokenizer into `folder`, atomically; `load_tokenizer` reads it back."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{self._backend.file_name}.{os.getpid()}"
-        partial.write_bytes(self._backend.content())
-        os.replace(partial, folder / self._backend.file_name)
+        partial = folder / f".{self.file_name}.{os.getpid()}"
+        partial.write_bytes(self.content())
+        os.replace(partial, folder / self.file_name)
 
 
 def train_tokenizer(

@@ -1,7 +1,8 @@
 """The one door to the models: ``build(config.model, heads) -> Model(init, apply, axes)``.
 
 A family is a module ``model/<family>.py`` with `Config`, `LMHead` and its backbone class, named by
-`FAMILIES`. Parameters are a nested dict ``{"backbone": ..., "head": ...}`` of float32 arrays.
+`FAMILIES`, and `ClassificationHead` where that is not the linear map of heads.py. Parameters are a
+nested dict ``{"backbone": ..., "head": ...}`` of float32 arrays.
 """
 
 import dataclasses
@@ -12,13 +13,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from model import bert, gpt
+from model import bert, gpt, roberta
 from model.errors import ModelError
 from model.heads import Classifier, Heads, gather_positions, mean_token
 from model.layers import activation, split
 
 Params = dict[str, Any]
-FAMILIES = {"gpt": (gpt, gpt.GPT), "bert": (bert, bert.BERT)}
+FAMILIES = {
+    "gpt": (gpt, gpt.GPT),
+    "bert": (bert, bert.BERT),
+    "roberta": (roberta, roberta.RoBERTa),
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # by identity: a static argument of jit
@@ -29,7 +34,8 @@ class Model:
       init: ``init(rng) -> params``; jit it with output shardings to create them in place.
       apply: ``apply(params, batch, rng=None, **caches) -> outputs``: a dict with `hidden`
         [B, T, D], `caches`, and, by head: `logits` [B, P, V], `next_sentence_logits` [B, 2],
-        `class_logits` [B, C]. `rng` None: no dropout.
+        `class_logits` [B, C], `qa_logits` [B, T, 2], `token_logits` [B, T, C]. `rng` None: no
+        dropout.
       axes: the tree of `params` with a tuple of logical axis names in place of each array.
       shapes: the tree of `params` with a ShapeDtypeStruct in place of each array.
     """
@@ -48,18 +54,25 @@ class Model:
 class _Head(nn.Module):
     """The heads that were asked for, by name."""
 
-    lm_head: type[nn.Module]
+    family: Any
     config: Any
     heads: Heads
 
     def setup(self) -> None:
         c = self.config
         if self.heads.lm:
-            self.lm = self.lm_head(c)
+            self.lm = self.family.LMHead(c)
         if self.heads.next_sentence:
             self.next_sentence = Classifier(2, c.initializer_std, 0.0)
         if self.heads.num_labels:
-            self.classification = Classifier(self.heads.num_labels, c.initializer_std, c.dropout)
+            head = getattr(self.family, "ClassificationHead", Classifier)
+            self.classification = head(self.heads.num_labels, c.initializer_std, c.dropout)
+        if self.heads.span:
+            self.span = Classifier(2, c.initializer_std, 0.0)
+        if self.heads.num_token_labels:
+            self.token_classification = Classifier(
+                self.heads.num_token_labels, c.initializer_std, c.dropout
+            )
 
     def __call__(
         self, out: Any, table_VD: jax.Array, batch: dict[str, jax.Array], rng: jax.Array | None
@@ -77,20 +90,24 @@ class _Head(nn.Module):
             if self.heads.pooling == "mean":
                 pooled_BD = mean_token(out.hidden_BTD, batch.get("segment_ids"))
             outputs["class_logits"] = self.classification(pooled_BD, rng)
+        if self.heads.span:
+            outputs["qa_logits"] = self.span(out.hidden_BTD, None)
+        if self.heads.num_token_labels:
+            outputs["token_logits"] = self.token_classification(out.hidden_BTD, rng)
         return outputs
 
 
 class _LanguageModel(nn.Module):
     """A family's backbone with its heads on top."""
 
+    family: Any
     backbone_class: type[nn.Module]
-    lm_head: type[nn.Module]
     config: Any
     heads: Heads
 
     def setup(self) -> None:
         self.backbone = self.backbone_class(self.config)
-        self.head = _Head(self.lm_head, self.config, self.heads)
+        self.head = _Head(self.family, self.config, self.heads)
 
     def __call__(
         self, batch: dict[str, jax.Array], rng: jax.Array | None = None, **caches: Any
@@ -144,7 +161,7 @@ def build(config: Any, heads: Heads) -> Model:
     if heads.pooling not in ("own", "mean"):
         raise ModelError(f"config.objective.pooling is {heads.pooling!r}; use 'own' or 'mean'.")
     module_file, backbone = FAMILIES[config.family]
-    module = _LanguageModel(backbone, module_file.LMHead, own, heads)
+    module = _LanguageModel(module_file, backbone, own, heads)
     batch = {"tokens": jnp.zeros((1, 1), jnp.int32)}
     boxed = jax.eval_shape(module.init, jax.random.key(0), batch)["params"]
     is_box = lambda leaf: isinstance(leaf, nn.Partitioned)  # noqa: E731

@@ -102,21 +102,40 @@ class BERT(nn.Module):
         Returns:
           Backbone with hidden_BTD and, pooled, tanh of a linear map of the first token's state.
         """
-        c = self.config
-        tokens_BT = batch["tokens"]
-        segments_BT = batch.get("segment_ids")
-        positions = batch.get("positions", jnp.arange(tokens_BT.shape[1])[None])
+        positions = batch.get("positions", jnp.arange(batch["tokens"].shape[1])[None])
         types = batch.get("token_types", jnp.zeros((1, 1), jnp.int32))
-        embedding_rng, *layer_rngs = split(rng, c.num_layers + 1)
-        x_BTD = self.tokens(tokens_BT, c.dtype) + self.positions(positions, c.dtype)
-        x_BTD = self.norm(x_BTD + self.token_types(types, c.dtype))
-        x_BTD = constrain(dropout(x_BTD, c.dropout, embedding_rng), "batch", "sequence", None)
-
-        mask = None if segments_BT is None else segment_mask(segments_BT, segments_BT)
-        x_BTD, _ = apply_layers(
-            self.layers, x_BTD, Visible(mask), layer_rngs, scan=c.scan_layers, remat=c.remat
-        )
+        x_BTD = encode(self, batch, positions, types, rng)
         return Backbone(x_BTD, jnp.tanh(self.pooler(x_BTD[:, 0])), None)
+
+
+def encode(
+    parts: Any,
+    batch: dict[str, jax.Array],
+    positions: jax.Array,
+    types: jax.Array,
+    rng: jax.Array | None,
+) -> jax.Array:
+    """Embeds and runs the stack: final states [B, T, D].
+
+    Args:
+      parts: a module with config, tokens, positions, token_types, norm and layers.
+      batch: `tokens` [B, T]; optional `segment_ids` [B, T].
+      positions: rows of the position table, [B or 1, T].
+      types: rows of the token type table, [B or 1, T or 1].
+      rng: a key for dropout; None turns it off.
+    """
+    c = parts.config
+    segments_BT = batch.get("segment_ids")
+    embedding_rng, *layer_rngs = split(rng, c.num_layers + 1)
+    x_BTD = parts.tokens(batch["tokens"], c.dtype) + parts.positions(positions, c.dtype)
+    x_BTD = parts.norm(x_BTD + parts.token_types(types, c.dtype))
+    x_BTD = constrain(dropout(x_BTD, c.dropout, embedding_rng), "batch", "sequence", None)
+
+    mask = None if segments_BT is None else segment_mask(segments_BT, segments_BT)
+    x_BTD, _ = apply_layers(
+        parts.layers, x_BTD, Visible(mask), layer_rngs, scan=c.scan_layers, remat=c.remat
+    )
+    return x_BTD
 
 
 class LMHead(nn.Module):

@@ -26,12 +26,15 @@ def forward_flops(config: Any, heads: Heads, length: int, targets: int) -> int:
     projections = 2 * length * (4 * width * width + 2 * width * config.mlp_width)
     attention = 2 * 2 * length * length * width
     total = config.num_layers * (projections + attention)
+    encoder = config.family in ("bert", "roberta")  # these have one more layer under the heads
     if heads.lm:
-        transform = 2 * width * width if config.family == "bert" else 0
+        transform = 2 * width * width if encoder else 0
         total += targets * (2 * width * config.vocab_size + transform)
-    if config.family == "bert" and (heads.next_sentence or heads.num_labels):
+    if encoder and (heads.next_sentence or heads.num_labels):
         total += 2 * width * width
-    return total + 2 * width * (heads.num_labels + 2 * heads.next_sentence)
+    per_token = 2 * width * (2 * heads.span + heads.num_token_labels)
+    pooled = 2 * width * (heads.num_labels + 2 * heads.next_sentence)
+    return total + length * per_token + pooled
 
 
 def training_flops(config: Any, heads: Heads, length: int, targets: int) -> int:

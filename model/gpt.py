@@ -19,7 +19,17 @@ import jax.numpy as jnp
 
 from model.attention import MLP, Cache, SelfAttention, Visible, causal_mask, segment_mask
 from model.heads import Backbone, last_token
-from model.layers import Embedding, LayerNorm, activation, apply_layers, dropout, split, unembed
+from model.layers import (
+    Embedding,
+    LayerNorm,
+    accumulator,
+    activation,
+    apply_layers,
+    dropout,
+    matmul,
+    split,
+    unembed,
+)  # fmt: skip
 from model.sharding import constrain
 
 
@@ -144,3 +154,19 @@ class LMHead(nn.Module):
     def __call__(self, hidden_BPD: jax.Array, table_VD: jax.Array) -> jax.Array:
         """[B, P, D] -> [B, P, V]."""
         return constrain(unembed(hidden_BPD, table_VD), "batch", "sequence", "vocab")
+
+
+class ClassificationHead(nn.Module):
+    """One linear map without a bias on the last state: [B, D] -> [B, C] (GPT-1, equation 3)."""
+
+    classes: int
+    std: float
+    dropout_rate: float
+
+    @nn.compact
+    def __call__(self, pooled_BD: jax.Array, rng: jax.Array | None) -> jax.Array:
+        """Returns logits in float32."""
+        init = nn.with_partitioning(nn.initializers.normal(self.std), ("width", None))
+        kernel = self.param("kernel", init, (pooled_BD.shape[-1], self.classes), jnp.float32)
+        logits = matmul(dropout(pooled_BD, self.dropout_rate, rng), kernel)
+        return logits.astype(accumulator(logits.dtype))

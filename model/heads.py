@@ -22,12 +22,16 @@ class Heads:
       next_sentence: two classes from the pooled state (`next_sentence_logits`).
       num_labels: classify the pooled state into so many classes (`class_logits`); 0: no such head.
       pooling: what is classified: "own", the family's pooled state, or "mean", of all tokens.
+      span: where an answer begins and ends, two scores a token (`qa_logits` [B, T, 2]).
+      num_token_labels: classify each token into so many classes (`token_logits` [B, T, C]).
     """
 
     lm: bool = False
     next_sentence: bool = False
     num_labels: int = 0
     pooling: str = "own"
+    span: bool = False
+    num_token_labels: int = 0
 
 
 class Backbone(NamedTuple):
@@ -62,15 +66,15 @@ def gather_positions(hidden_BTD: jax.Array, positions_BP: jax.Array) -> jax.Arra
 
 
 class Classifier(nn.Module):
-    """Dropout and one linear map on the pooled state: [B, D] -> [B, C] (BERT, section 4.1)."""
+    """Dropout and one linear map on a state: [..., D] -> [..., C] (BERT, sections 4.1 to 4.3)."""
 
     classes: int
     std: float
     dropout_rate: float
 
     @nn.compact
-    def __call__(self, pooled_BD: jax.Array, rng: jax.Array | None) -> jax.Array:
+    def __call__(self, states: jax.Array, rng: jax.Array | None) -> jax.Array:
         """Returns logits in float32."""
-        h_BD = dropout(pooled_BD, self.dropout_rate, rng)
-        logits = Linear((self.classes,), (None,), ("width",), self.std, name="linear")(h_BD)
+        h = dropout(states, self.dropout_rate, rng)
+        logits = Linear((self.classes,), (None,), ("width",), self.std, name="linear")(h)
         return logits.astype(accumulator(logits.dtype))

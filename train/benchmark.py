@@ -39,17 +39,20 @@ def _define(values: flags.FlagValues, argv: Sequence[str]) -> None:
 def random_example(rows: str, window: int, vocab: int, rng: np.random.Generator) -> dict[str, Any]:
     """A row as input_pipeline/packing.py gives it, of random ids."""
     tokens = rng.integers(0, vocab, max(window, 1)).astype(np.int32)
+    sentences = {
+        "tokens": tokens[: window // 2],
+        "sentence_starts": np.asarray([0, window // 4]),
+        "document_starts": np.asarray([], np.int32),
+        "distractor": tokens[window // 2 :],
+    }
     return {
         "stream": {
             "tokens": tokens,
             "segment_ids": np.ones(window, np.int32),
             "positions": np.arange(window, dtype=np.int32),
         },
-        "sentences": {
-            "tokens": tokens[: window // 2],
-            "sentence_starts": np.asarray([0, window // 4]),
-            "distractor": tokens[window // 2 :],
-        },
+        "sentences": sentences,
+        "full_sentences": {**sentences, "tokens": tokens},
         "examples": {"tokens_a": tokens, "tokens_b": tokens[:0], "label": 0},
     }[rows]
 
@@ -58,6 +61,7 @@ class RandomTokenizer:
     """What an objective's host half asks of a tokenizer, for ids without any text."""
 
     cls_id, sep_id, mask_id, eos_id = 1, 2, 3, 2
+    pair_separators = 1
 
     def __init__(self, vocab_size: int) -> None:
         """Ids 0 to 3 are special."""

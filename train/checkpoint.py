@@ -144,7 +144,7 @@ class Checkpoints:
 
 def check_shapes(folder: pathlib.Path, aim: dict[str, Any]) -> None:
     """UserError naming the first array whose shape or dtype is not what `aim` expects."""
-    there = ocp.checkpointables_metadata(folder).metadata
+    there = stored(folder)
     for part in aim:
         found = {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(there.get(part, {}))}
         wanted = {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(aim[part])}
@@ -166,6 +166,28 @@ def _describe(leaf: Any) -> str:
     return "absent" if leaf is None else f"{leaf.dtype}{list(leaf.shape)}"
 
 
+def best_folder(workdir: pathlib.Path) -> pathlib.Path:
+    """A run's best verified checkpoint, else its newest; UserError if none verifies."""
+    with Checkpoints(workdir, keep=1) as checkpoints:
+        best = checkpoints.best()
+        step = best["step"] if best and best["step"] in checkpoints.steps() else None
+        if step is None or manifest.problem(checkpoints.path(step)):
+            step, passed_over = checkpoints.newest_good()
+            for sentence in passed_over:
+                logging.warning(sentence)
+        if step is None:
+            raise UserError(
+                f"{workdir} has no checkpoint that verifies; train it first "
+                "(pretune train --workdir=...), or check the path."
+            )
+        return checkpoints.path(step)
+
+
+def stored(folder: pathlib.Path) -> dict[str, Any]:
+    """Part name -> tree of what a checkpoint holds (shapes and dtypes)."""
+    return ocp.checkpointables_metadata(folder).metadata
+
+
 def load_parts(workdir: pathlib.Path, aim: dict[str, Any]) -> dict[str, Any]:
     """Parts of a run's best verified checkpoint (else its newest), e.g. the backbone only.
 
@@ -179,17 +201,6 @@ def load_parts(workdir: pathlib.Path, aim: dict[str, Any]) -> dict[str, Any]:
     Raises:
       UserError: no checkpoint that verifies, or one of other shapes.
     """
-    with Checkpoints(workdir, keep=1) as checkpoints:
-        best = checkpoints.best()
-        step = best["step"] if best and best["step"] in checkpoints.steps() else None
-        if step is None or manifest.problem(checkpoints.path(step)):
-            step, passed_over = checkpoints.newest_good()
-            for sentence in passed_over:
-                logging.warning(sentence)
-        if step is None:
-            raise UserError(
-                f"{workdir} has no checkpoint that verifies; train it first "
-                "(pretune train --workdir=...), or check the path."
-            )
-        check_shapes(checkpoints.path(step), aim)
-        return ocp.load_checkpointables(checkpoints.path(step), aim)
+    folder = best_folder(workdir)
+    check_shapes(folder, aim)
+    return ocp.load_checkpointables(folder, aim)

@@ -20,6 +20,8 @@ from ml_collections import config_flags
 COMMANDS = {
     "train": ("train.main", "pre-train or fine-tune one model"),
     "generate": ("train.generate", "continue a prompt with a trained model"),
+    "import": ("train.import_weights", "published weights to a folder for init_from"),
+    "export": ("train.export_weights", "a trained model to a folder for transformers"),
     "benchmark": ("train.benchmark", "time the training step and decoding of a config"),
     "study": ("train.study.main", "compare: many runs, statistics, a report"),
 }

@@ -88,7 +88,7 @@ def complete(config: ConfigDict) -> ConfigDict:
 
 def check(config: ConfigDict) -> None:
     """Raises what is wrong with a config by itself, before anything is read or written."""
-    kind = objectives.load(config).rows
+    kind = objectives.build(config, 0).rows
     family_config(config.model)
     check_length(config)
     mesh = make_mesh(config.mesh)
@@ -117,7 +117,7 @@ def set_up(config: ConfigDict, workdir: pathlib.Path) -> Setup:
 
     With several processes the first one builds what is missing, the others then find it.
     """
-    kind = objectives.load(config).rows
+    kind = objectives.build(config, 0).rows
     cache = config.data.cache_dir or str(workdir / "data")
     if jax.process_count() > 1:
         from jax.experimental.multihost_utils import sync_global_devices

@@ -8,7 +8,7 @@ import re
 import pytest
 from ml_collections import ConfigDict
 
-from configs import base, bert, gpt
+from configs import base, bert, gpt, roberta
 from configs.base import ConfigError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -19,6 +19,7 @@ FILES = sorted(
 ARGUMENTS = {
     "bert": [f"size={size}" for size in bert.SIZES] + ["size=mini,objective=masked_lm_nsp"],
     "gpt": [f"size={size}" for size in gpt.SIZES],
+    "roberta": [f"size={size}" for size in roberta.SIZES] + ["size=mini,packing=doc"],
 }
 
 
@@ -59,6 +60,7 @@ def test_loads_and_is_locked(path, arg):
     [
         (bert, "size=tinny", "no BERT size 'tinny' (did you mean 'tiny'?)"),
         (gpt, "size=smal", "no GPT size 'smal' (did you mean 'small'?)"),
+        (roberta, "packing=ful", "no RoBERTa packing 'ful' (did you mean 'full'?)"),
         (gpt, "sise=small", "no config argument 'sise' (did you mean 'size'?)"),
     ],
 )

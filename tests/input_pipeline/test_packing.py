@@ -93,6 +93,22 @@ def test_sentence_rows_golden(sentences):
     assert [row["sentence_starts"].tolist() for row in found] == [[0, 3], [0], [0], [0], [0]]
 
 
+def test_full_sentences_go_on_with_the_next_document(sentences):
+    """A place is kept for the separator: rows of 7 hold 6 tokens where they cross."""
+    rows = SentenceRows(sentences, 0, 19, 7, crossing=True)
+    found = [rows.row(0, i, rng(i)) for i in range(len(rows))]
+    assert [row["tokens"].tolist() for row in found] == [
+        [3, 4, 0, 5, 0],  # the third sentence would make nine
+        [6, 7, 8, 0, 9, 0],  # two documents, and a place left
+        [10, 11, 12, 13, 14, 15, 16],
+        [17],
+    ]
+    assert [row["document_starts"].tolist() for row in found] == [[], [4], [], []]
+    # One place less, and the second document begins a row of its own.
+    rows = SentenceRows(sentences, 0, 19, 6, crossing=True)
+    assert [rows.row(0, i, rng())["tokens"].tolist() for i in (1, 2)] == [[6, 7, 8, 0], [9, 0]]
+
+
 def test_distractor_is_a_run_of_sentences_of_another_document(sentences):
     rows = SentenceRows(sentences, 0, 19, 6)
     of_first = {(3, 4, 0, 5, 0), (5, 0, 6, 7, 8, 0), (6, 7, 8, 0)}

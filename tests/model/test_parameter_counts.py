@@ -1,10 +1,11 @@
 """Every published size has the paper's number of parameters. Shapes only: nothing is allocated."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import bert, gpt
+from configs import bert, gpt, roberta
 from model.api import build
 from model.errors import ModelError
 from model.heads import Heads
@@ -20,6 +21,9 @@ BERT = {
     "base": 109_482_240,
     "large": 335_141_888,
 }
+# transformers' RobertaModel without its (untrained) pooler, and RobertaForMaskedLM, for 50,265
+# tokens; tests/parity counts them again.
+ROBERTA = {"base": (124_055_040, 124_697_433), "large": (354_310_144, 355_412_057)}
 TURC = {"tiny": 4.4, "mini": 11.3, "small": 29.1, "medium": 41.7}
 
 
@@ -57,6 +61,52 @@ def test_bert_with_mlm_head_as_printed(size):
 def test_bert_base_with_both_heads():
     _, model = bert_model("base", Heads(lm=True, next_sentence=True))
     assert model.num_params == 110_106_428
+
+
+@pytest.mark.parametrize("size", ROBERTA)
+def test_roberta(size):
+    config = roberta.get_config(f"size={size}").model
+    config.vocab_size = 50265
+    backbone, with_head = (build(config, Heads(lm=lm)) for lm in (False, True))
+    assert (backbone.num_params, with_head.num_params) == ROBERTA[size]
+    assert backbone.shapes["backbone"]["positions"]["table"].shape[0] == 514
+    assert backbone.shapes["backbone"]["token_types"]["table"].shape[0] == 1
+
+
+def test_roberta_is_bert_two_positions_on(tiny, noise):
+    """The same stack: BERT with its position table moved by two and without a second sentence."""
+    ours, theirs = tiny("roberta", {"model.num_token_types": 1}), tiny("bert")
+    model, reference = build(ours.model, Heads(lm=True)), build(theirs.model, Heads(lm=True))
+    params = noise(model)
+    backbone = params["backbone"]
+    moved = {
+        **noise(reference)["backbone"], **backbone,
+        "positions": {"table": backbone["positions"]["table"][2:]},
+        "token_types": {"table": jnp.tile(backbone["token_types"]["table"], (2, 1))},
+    }  # fmt: skip
+    batch = {
+        "tokens": np.arange(16, dtype=np.int32)[None],
+        "token_types": np.ones((1, 16), np.int32),
+        "segment_ids": np.asarray([[1] * 9 + [2] * 5 + [0] * 2], np.int32),
+        "positions": np.asarray([[*range(9), *range(5), 0, 0]], np.int32),
+    }
+    got = model.apply(params, batch)
+    want = reference.apply({"backbone": moved, "head": params["head"]}, batch)
+    np.testing.assert_array_equal(got["logits"], want["logits"])
+
+
+def test_heads_on_single_tokens(tiny, noise):
+    model = build(tiny("roberta").model, Heads(span=True, num_token_labels=3, num_labels=2))
+    params = noise(model)
+    out = model.apply(params, {"tokens": np.ones((2, 5), np.int32)})
+    hidden, head = np.asarray(out["hidden"]), params["head"]
+    for name, key in (("span", "qa_logits"), ("token_classification", "token_logits")):
+        p = jax.tree.map(np.asarray, head[name]["linear"])
+        np.testing.assert_allclose(out[key], hidden @ p["kernel"] + p["bias"], rtol=1e-4, atol=1e-5)
+    p = jax.tree.map(np.asarray, head["classification"])
+    h = np.tanh(hidden[:, 0] @ p["dense"]["kernel"] + p["dense"]["bias"])
+    logits = h @ p["linear"]["kernel"] + p["linear"]["bias"]
+    np.testing.assert_allclose(out["class_logits"], logits, rtol=1e-4)
 
 
 def test_heads_lie_apart_from_the_backbone():

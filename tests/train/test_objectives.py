@@ -1,5 +1,6 @@
 """Features of every objective by hand, the statistics of the draws, and the losses by formula."""
 
+import dataclasses
 import math
 
 import jax.numpy as jnp
@@ -25,12 +26,13 @@ class WordPieces:
     cls_id, sep_id, mask_id, eos_id = CLS, SEP, MASK, None
     is_special = np.arange(40) < 4
     word_start = np.arange(40) % 2 == 0
+    pair_separators = 1
 
 
 class Bytes:
     """A tokenizer without [CLS] and [SEP]: GPT's."""
 
-    cls_id, sep_id, eos_id = None, None, 9
+    cls_id, sep_id, eos_id, pair_separators = None, None, 9, 1
 
 
 class Chosen:
@@ -339,3 +341,42 @@ def test_losses_sum_over_parts_and_leave_out_rows_without_weight():
 
 def test_every_objective_is_a_file_found_by_name():
     assert NAMES == ["causal_lm", "classification", "masked_lm", "masked_lm_nsp"]
+
+
+def test_masked_lm_of_whole_sentences():
+    """FULL-SENTENCES: a separator where a document begins, one segment, padding at the end."""
+    example = {
+        "tokens": np.asarray([10, 11, 20, 21, 22], np.int32),
+        "sentence_starts": np.asarray([0, 2]),
+        "document_starts": np.asarray([2]),
+    }
+    rng = Chosen([4, 0, 1, 2, 3], draws=[0.5])
+    objective = masked_lm.Objective(
+        10, mask_rate=0.15, whole_word=False, isolate_documents=False, whole_sentences=True
+    )
+    assert objective.rows == "full_sentences"
+    row = objective.features(example, rng, WordPieces())
+    check(
+        row,
+        tokens=[CLS, 10, 11, SEP, 20, 21, MASK, SEP, PAD, PAD],
+        segment_ids=[1] * 8 + [0] * 2,
+        target_positions=[6],
+        targets=[22],
+        weights=[1],
+    )
+    assert dataclasses.replace(objective, isolate_documents=True).rows == "sentences"
+    assert dataclasses.replace(objective, whole_sentences=False).rows == "stream"
+
+
+def test_classification_of_a_pair_with_two_separators():
+    """RoBERTa: <s> a </s></s> b </s>."""
+    tokenizer = WordPieces()
+    tokenizer.pair_separators = 2
+    example = {
+        "tokens_a": np.asarray([10, 11], np.int32),
+        "tokens_b": np.asarray([20, 21, 22, 23], np.int32),
+        "label": np.int32(1),
+    }
+    row = classification.Objective(9, 2).features(example, None, tokenizer)
+    assert row["tokens"].tolist() == [CLS, 10, 11, SEP, SEP, 20, 21, 22, SEP]
+    assert row["token_types"].tolist() == [0] * 5 + [1] * 4

@@ -2,7 +2,8 @@
 
 Each module has a frozen dataclass `Objective` whose fields are filled from ``config.objective`` (or
 are `length`, `num_labels`), with:
-  rows: which rows it reads ("stream", "sentences", "examples"; input_pipeline/packing.py).
+  rows: which rows it reads ("stream", "sentences", "full_sentences", "examples"; those of
+    input_pipeline/packing.py).
   window: how many tokens of text fill one row.
   losses: the names of the parts of its loss.
   targets: at how many positions of a row a token is predicted.

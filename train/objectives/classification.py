@@ -49,6 +49,8 @@ class Objective:
     ) -> dict[str, np.ndarray]:
         """[CLS] a [SEP] b [SEP], without the tokens that the tokenizer does not have.
 
+        RoBERTa's vocabularies have two separators between the texts.
+
         GPT's tokenizers have no [CLS]; there the end-of-text token follows each text, and the last
         one's state is what is classified.
         """
@@ -56,13 +58,14 @@ class Objective:
         end = tokenizer.eos_id if tokenizer.sep_id is None else tokenizer.sep_id
         end = [] if end is None else [end]
         first, second = example["tokens_a"], example["tokens_b"]
-        ends = len(end) * (2 if len(second) else 1)
+        middle = end * tokenizer.pair_separators if len(second) else end
+        ends = len(middle) + (len(end) if len(second) else 0)
         first, second = truncate_pair(first, second, self.length - len(start) - ends)
-        parts = [start, first, end]
+        parts = [start, first, middle]
         if len(second):
             parts += [second, end]
         tokens = np.concatenate([np.asarray(part, np.int32) for part in parts])
-        types = np.arange(len(tokens)) >= len(start) + len(first) + len(end)
+        types = np.arange(len(tokens)) >= len(start) + len(first) + len(middle)
         return {
             "tokens": pad(tokens, self.length, "int32"),
             "segment_ids": pad(np.ones(len(tokens)), self.length, "int32"),

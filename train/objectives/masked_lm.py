@@ -1,4 +1,8 @@
-"""Predict masked tokens (BERT; Devlin et al. 2019, section 3.1, task 1, and appendix A.1)."""
+"""Predict masked tokens (BERT; Devlin et al. 2019, section 3.1, task 1, and appendix A.1).
+
+With `whole_sentences`, rows are those of RoBERTa (Liu et al. 2019, section 4.2): FULL-SENTENCES, or
+DOC-SENTENCES where documents are isolated.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -94,14 +98,23 @@ class Objective:
       mask_rate: share of the tokens that are predicted.
       whole_word: mask all pieces of a word together.
       isolate_documents: a token sees its own document only.
+      whole_sentences: rows are of whole sentences, with a [SEP] between documents, instead of
+        windows cut anywhere.
     """
 
     length: int
     mask_rate: float
     whole_word: bool
     isolate_documents: bool
-    rows: ClassVar[str] = "stream"
+    whole_sentences: bool = False
     losses: ClassVar[tuple[str, ...]] = ("loss",)
+
+    @property
+    def rows(self) -> str:
+        """Windows; or sentences, of one document where documents are isolated."""
+        if not self.whole_sentences:
+            return "stream"
+        return "sentences" if self.isolate_documents else "full_sentences"
 
     @property
     def window(self) -> int:
@@ -122,8 +135,13 @@ class Objective:
     ) -> dict[str, np.ndarray]:
         """Frames a window [length - 2] and masks it; arrays of [length] and [targets]."""
         text = example["tokens"]
+        if self.whole_sentences:
+            text = np.insert(text, example["document_starts"], tokenizer.sep_id)
         tokens = np.concatenate([[tokenizer.cls_id], text, [tokenizer.sep_id]])
         row = mask_tokens(tokens, self.mask_rate, self.whole_word, self.targets, rng, tokenizer)
+        if self.whole_sentences:
+            row["tokens"] = pad(row["tokens"], self.length, "int32")
+            return {**row, "segment_ids": pad(np.ones(len(tokens)), self.length, "int32")}
         segments, positions = example["segment_ids"], example["positions"]
         if not self.isolate_documents:  # the last window of an evaluation ends in padding
             return {**row, "segment_ids": np.pad(segments > 0, 1, mode="edge").astype(np.int32)}

@@ -1,0 +1,1 @@
+"""Published weights in and out: Hugging Face's layout, safetensors only (describe, load, save)."""

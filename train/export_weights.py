@@ -1,0 +1,123 @@
+"""``pretune export``: a trained model to a folder that transformers loads.
+
+pretune export --workdir=runs/bert --to=exports/bert
+
+Writes the best checkpoint (else the newest): float32 safetensors, config.json, the tokenizer.
+"""
+
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from train.cli import command
+
+
+def _define(values: flags.FlagValues, argv: Sequence[str]) -> None:
+    flags.DEFINE_string("workdir", None, "folder of the trained run", flag_values=values)
+    flags.DEFINE_string("to", None, "folder to make", flag_values=values)
+    flags.DEFINE_integer(
+        "shard_bytes", 5_000_000_000, "size of a weights file at most", flag_values=values
+    )
+    for name in ("workdir", "to"):
+        flags.mark_flag_as_required(name, flag_values=values)
+
+
+def _run(values: flags.FlagValues) -> None:
+    for line in export_weights(
+        pathlib.Path(values.workdir), pathlib.Path(values.to), values.shard_bytes
+    ):
+        print(line)
+
+
+def export_weights(
+    workdir: pathlib.Path, folder: pathlib.Path, shard_bytes: int = 5_000_000_000
+) -> list[str]:
+    """Makes `folder` from a run; all of it or nothing.
+
+    Returns:
+      Lines that say what was written and what was left out.
+
+    Raises:
+      UserError, ModelError: no such run, or one without a published counterpart.
+    """
+    import jax
+
+    from input_pipeline.tokenizer_export import export_tokenizer
+    from input_pipeline.tokenizers import load_tokenizer
+    from model.api import build
+    from model.pretrained.describe import LAYOUTS, architecture_of, heads_of
+    from model.pretrained.save import save
+    from train.checkpoint import abstract, best_folder, load_parts, stored
+    from train.errors import UserError
+    from train.mesh import make_mesh, param_shardings
+    from train.workdir import read_config, whole
+
+    config = read_config(workdir)
+    tokenizer = load_tokenizer(workdir / "tokenizer")
+    config.model.vocab_size = config.model.vocab_size or tokenizer.vocab_size
+    layout = LAYOUTS[config.model.family]
+    head = stored(best_folder(workdir)).get("head", {})
+    if "classification" in head and config.objective.pooling != "own":
+        raise UserError(
+            f"{workdir} classifies the {config.objective.pooling} of all tokens, which no "
+            "published class does; train with config.objective.pooling='own' to export."
+        )
+    # A head without parameters of its own (tied weights) leaves no trace but the objective.
+    trained = [a for a in layout.architectures if a.objective == config.objective.name]
+    names = tuple(head) or (trained[0].heads if trained else ())
+    architecture = architecture_of(layout, names)
+    classes = _classes(head)
+    model = build(config.model, heads_of(names, classes))
+    mesh = make_mesh({"data": 1, "fsdp": 1, "sequence": 1, "tensor": 1})
+    places = param_shardings(model.axes, model.shapes, mesh, config.sharding)
+    aim = {name: abstract(model.shapes[name], places[name]) for name in ("backbone", "head")}
+    aim = {name: part for name, part in aim.items() if jax.tree.leaves(part)}
+    params = {"head": {}, **load_parts(workdir, aim)}
+    with whole(folder) as partial:
+        extra = {**layout.special_tokens(tokenizer), **_labels(workdir, classes)}
+        left_out = save(
+            partial, layout, config.model, params, architecture, extra, max_bytes=shard_bytes
+        )
+        export_tokenizer(
+            tokenizer, partial, config.model.max_length, layout.framed,
+            second_type=int(config.model.num_token_types > 1),
+        )  # fmt: skip
+    lines = [f"{architecture.name}, {model.num_params:,} parameters, to {folder}"]
+    if left_out:
+        lines.append(f"left out, {architecture.name} has no such part: {', '.join(left_out)}")
+    return lines
+
+
+def _classes(head: dict[str, Any]) -> int:
+    """The classifier's number of classes, from the shape of its last layer; 0 without one."""
+    for name in ("classification", "token_classification"):
+        if name in head:
+            return head[name].get("linear", head[name])["kernel"].shape[-1]
+    return 0
+
+
+def _labels(workdir: pathlib.Path, classes: int) -> dict[str, Any]:
+    """The classes' names, where the run knows them."""
+    if not classes:
+        return {}
+    path = workdir / "lineage.json"
+    names = json.loads(path.read_text(encoding="utf-8"))["labels"] if path.exists() else []
+    if len(names) != classes:
+        names = [f"LABEL_{i}" for i in range(classes)]
+    return {
+        "id2label": {str(i): name for i, name in enumerate(names)},
+        "label2id": {name: i for i, name in enumerate(names)},
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    return command(_run, argv, _define, __doc__)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
