@@ -80,6 +80,11 @@ class Tokenizer:
         """Give the bytes that `save` writes."""
         return self._backend.content()
 
+    def id_of(self, piece: str) -> int | None:
+        """Give the id of a piece as the vocabulary spells it; None where there is no such piece."""
+        pieces = self._backend.pieces
+        return pieces.index(piece) if piece and piece in pieces else None
+
     def save(self, folder: str | os.PathLike) -> None:
         """Write the tokenizer into `folder`, atomically; `load_tokenizer` reads it back."""
         folder = Path(folder)

@@ -1,126 +1,69 @@
 """Generation from an autoregressive model with a key/value cache.
 
-Legend: B prompts, P prompt slots, N new tokens, S = P + N cache slots, V vocabulary.
+A family takes part with a class `Decoder` in its file: see model/decoder.py.
+
+Legend: B texts, P prompt slots, N slots for new tokens, V vocabulary.
 Prompts of different lengths are aligned at their ends, so that every row writes the same slot.
+P and N are rounded up to a few sizes, so that few programs serve prompts of any length.
 """
 
-import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from model.api import Model, family_config
-from model.attention import Cache
+from model.api import FAMILIES, Model, family_config
+from model.beam import Beams, search
+from model.decoder import Decoder
 from model.errors import ModelError
+from model.sampling import Plan, Sampling, advance, begin
+
+# Given the new ids of each text so far, and which texts are complete; says which ones to end.
+Watch = Callable[[Sequence[Sequence[int]], np.ndarray], Sequence[bool]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Sampling:
-    """How the next token is drawn.
-
-    Attributes:
-      temperature: divides the logits; 0 takes the most likely token.
-      top_k: only the k most likely tokens (Fan et al. 2018); 0: all.
-      top_p: only the smallest set of tokens with this probability (Holtzman et al. 2020); 1: all.
-    """
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
-            raise ModelError(
-                "Sampling needs temperature >= 0, top_k >= 0 and 0 < top_p <= 1; "
-                f"got {self.temperature}, {self.top_k}, {self.top_p}."
-            )
+def decoder_of(model: Model, config: Any) -> Decoder:
+    """The decoder of a model with an LM head; ModelError where its family has none."""
+    family = FAMILIES[config.family][0] if config.family in FAMILIES else None
+    if not hasattr(family, "Decoder"):
+        able = sorted(name for name, (file, _) in FAMILIES.items() if hasattr(file, "Decoder"))
+        raise ModelError(
+            f"Family {config.family!r} does not generate text; use a model of {' or '.join(able)}."
+        )
+    return family.Decoder(family_config(config), model.apply)
 
 
-def sample(logits_BV: jax.Array, sampling: Sampling, rng: jax.Array) -> jax.Array:
-    """Draws token ids [B] from logits [B, V]."""
-    if sampling.temperature == 0:
-        return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
-    logits_BV = logits_BV / sampling.temperature
-    if sampling.top_k:
-        smallest = jax.lax.top_k(logits_BV, min(sampling.top_k, logits_BV.shape[-1]))[0][:, -1:]
-        logits_BV = jnp.where(logits_BV < smallest, -jnp.inf, logits_BV)
-    if sampling.top_p < 1:
-        ordered = jnp.sort(logits_BV, axis=-1, descending=True)
-        probabilities = jax.nn.softmax(ordered, axis=-1)
-        # A token stays if those before it do not reach top_p yet; the first one always does.
-        before = jnp.cumsum(probabilities, axis=-1) - probabilities
-        smallest = jnp.min(jnp.where(before < sampling.top_p, ordered, jnp.inf), -1, keepdims=True)
-        logits_BV = jnp.where(logits_BV < smallest, -jnp.inf, logits_BV)
-    return jax.random.categorical(rng, logits_BV).astype(jnp.int32)
-
-
-def empty_caches(config: Any, rows: int, slots: int) -> list[Cache]:
-    """A cache of zeros for each layer."""
-    shape = (rows, slots, config.num_heads, config.width // config.num_heads)
-    zeros = jnp.zeros(shape, config.dtype)
-    return [Cache(zeros, zeros) for _ in range(config.num_layers)]
-
-
-def align(prompts: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Prompts [B][*] -> tokens [B, P] and segment ids [B, P] (1; 0 for the padding in front)."""
-    if not prompts or not all(len(prompt) for prompt in prompts):
-        raise ModelError("A prompt is empty; give at least one token of text to continue.")
-    length = max(map(len, prompts))
-    tokens = np.zeros((len(prompts), length), np.int32)
+def align(prompts: Sequence[Sequence[int]], slots: int) -> tuple[np.ndarray, np.ndarray]:
+    """Prompts [B][*] -> tokens [B, slots] and segment ids (1; 0 for the padding in front)."""
+    tokens = np.zeros((len(prompts), slots), np.int32)
     segments = np.zeros_like(tokens)
     for row, prompt in enumerate(prompts):
-        tokens[row, length - len(prompt) :] = prompt
-        segments[row, length - len(prompt) :] = 1
+        tokens[row, slots - len(prompt) :] = prompt
+        segments[row, slots - len(prompt) :] = 1
     return tokens, segments
 
 
-def positions_of(segments_BS: jax.Array) -> jax.Array:
-    """Positions within the text, from 0 at the first slot that is not padding."""
-    return jnp.maximum(jnp.cumsum(segments_BS, axis=1) - 1, 0)
+def rounded(count: int, most: int | None) -> int:
+    """The next of 16, 24, 32, 48, 64, 96 ...; at most `most`: what is compiled for `count`."""
+    size = max(16, 1 << (count - 1).bit_length())
+    size = size * 3 // 4 if size > 16 and count <= size * 3 // 4 else size
+    return size if most is None else min(size, most)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "config", "new_tokens", "sampling", "stop"))
-def _generate(
-    params: Any, tokens_BP: jax.Array, segments_BP: jax.Array, rng: jax.Array,
-    *, model: Model, config: Any, new_tokens: int, sampling: Sampling, stop: int,
-) -> jax.Array:  # fmt: skip
-    rows, length = tokens_BP.shape
-    segments_BS = jnp.pad(segments_BP, ((0, 0), (0, new_tokens)), constant_values=1)
-    positions_BS = positions_of(segments_BS)
-
-    def forward(tokens: jax.Array, start: Any, caches: list[Cache]) -> tuple[jax.Array, Any]:
-        width = tokens.shape[1]
-        batch = {
-            "tokens": tokens,
-            "positions": jax.lax.dynamic_slice_in_dim(positions_BS, start, width, axis=1),
-            "cache_segments": segments_BS,
-            "cache_start": start,
-            "target_positions": jnp.full((rows, 1), width - 1),
-        }
-        out = model.apply(params, batch, caches=caches)
-        return out["logits"][:, 0], out["caches"]
-
-    def unfinished(carry: Any) -> jax.Array:
-        index, _, _, done_B, _ = carry
-        return (index < new_tokens) & ~jnp.all(done_B)
-
-    def next_token(carry: Any) -> Any:
-        index, logits_BV, caches, done_B, out_BN = carry
-        token_B = sample(logits_BV, sampling, jax.random.fold_in(rng, index))
-        token_B = jnp.where(done_B, stop, token_B)
-        out_BN = out_BN.at[:, index].set(token_B)
-        logits_BV, caches = forward(token_B[:, None], length + index, caches)
-        return index + 1, logits_BV, caches, done_B | (token_B == stop), out_BN
-
-    logits_BV, caches = forward(tokens_BP, 0, empty_caches(config, rows, length + new_tokens))
-    done_B = jnp.zeros(rows, bool)
-    out_BN = jnp.full((rows, new_tokens), stop, jnp.int32)
-    carry = (0, logits_BV, caches, done_B, out_BN)
-    return jax.lax.while_loop(unfinished, next_token, carry)[4]
+def check_prompts(decoder: Decoder, prompts: Sequence[Sequence[int]], vocab: int) -> None:
+    """ModelError on a prompt that is empty, too long, or of other ids than the model's."""
+    for number, prompt in enumerate(prompts, 1):
+        if not len(prompt):
+            raise ModelError(f"Prompt {number} is empty; give at least one token of text.")
+        if decoder.max_tokens is not None and len(prompt) >= decoder.max_tokens:
+            raise ModelError(
+                f"Prompt {number} has {len(prompt)} tokens, but the model's position table only "
+                f"{decoder.max_tokens}; shorten it to leave room for at least one new token."
+            )
+        if not 0 <= min(prompt) <= max(prompt) < vocab:
+            raise ModelError(f"Prompt {number} has an id that is not among the model's {vocab}.")
 
 
 def generate(
@@ -130,61 +73,151 @@ def generate(
     prompts: Sequence[Sequence[int]],
     *,
     new_tokens: int,
-    sampling: Sampling,
+    sampling: Sampling | Beams,
     seed: int,
-    stop: int = -1,
+    stop: Sequence[int] = (),
+    min_new_tokens: int = 0,
+    num_samples: int = 1,
+    first_row: int = 0,
+    vocab: int | None = None,
+    watch: Watch | None = None,
+    every: int = 1,
 ) -> list[np.ndarray]:
-    """Continues prompts.
+    """Continues prompts; an encoder-decoder answers them.
 
     A text that outgrows the position table goes on from its own last half-table of tokens, so that
-    `new_tokens` may be any number.
+    `new_tokens` may be any number (beam search does not slide). A text does not depend on the
+    others in its batch, up to the rounding of sums that are taken in another order.
 
     Args:
       model: built with an LM head.
       config: its ``config.model``.
       params: its parameters.
       prompts: token ids of each prompt, of any lengths up to the position table less one.
-      new_tokens: tokens to add.
-      sampling: how to draw them.
-      seed: of the draws; the same seed gives the same text.
-      stop: a token that ends a text; -1: none does.
+      new_tokens: tokens to add at most.
+      sampling: how to draw them, or how to search for the best.
+      seed: of the draws; the same seed gives the same texts.
+      stop: tokens that end a text.
+      min_new_tokens: tokens to add before one of `stop`.
+      num_samples: texts for each prompt; of beam search, the best ones.
+      first_row: the number of the first text; texts are numbered on, and the number keys the draws.
+      vocab: ids from here on are never taken (a table larger than its tokenizer); None: all are.
+      watch: called after every `every` tokens; not by beam search, which has no text until its end.
+      every: see `watch`.
 
     Returns:
-      The new ids of each prompt, up to and without `stop`.
+      The new ids of each text, up to and without a stop token; the texts of a prompt together.
 
     Raises:
-      ModelError: an empty prompt, one that fills the position table, a family without a decoder.
+      ModelError: a prompt that is empty or fills the position table; a family without a decoder;
+        a stop token that does not exist; settings that exclude each other.
     """
-    if config.family != "gpt":
-        raise ModelError(f"Family {config.family!r} does not generate text; use a gpt model.")
-    table = config.max_length
-    longest = max(map(len, prompts), default=0)
-    if longest >= table:
-        raise ModelError(
-            f"A prompt has {longest} tokens, but the model's position table only {table}; "
-            "shorten it to leave room for at least one new token."
-        )
-    own, key = family_config(config), jax.random.key(seed)
+    decoder = decoder_of(model, config)
+    vocab = config.vocab_size if vocab is None else vocab
+    _check(decoder, prompts, sampling, new_tokens, num_samples, stop, vocab)
+    stop = np.asarray(stop, np.int32)
     texts = [list(prompt) for prompt in prompts]
-    made = 0
-    while made < new_tokens:
-        context = texts if made == 0 else [text[-(table // 2) :] for text in texts]
-        tokens, segments = align(context)
-        count = min(new_tokens - made, table - tokens.shape[1])
-        new = _generate(
-            params, tokens, segments, jax.random.fold_in(key, made), model=model, config=own,
-            new_tokens=count, sampling=sampling, stop=stop,
+    if isinstance(sampling, Beams):
+        slots = rounded(new_tokens, decoder.max_tokens)
+        found, lengths, _ = search(
+            params, *align(texts, _prompt_slots(decoder, texts)),
+            _seen(decoder, sampling, texts, [[]] * len(texts), vocab), np.int32(new_tokens),
+            np.int32(min_new_tokens), stop, decoder=decoder, beams=sampling, slots=slots,
+            vocab=vocab,
         )  # fmt: skip
-        texts = [text + row.tolist() for text, row in zip(texts, np.asarray(new), strict=True)]
-        made += count
-        if all(stop in text[-count:] for text in texts):
-            break
-    return [
-        _until(np.asarray(text[len(prompt) :], np.int32), stop)
-        for text, prompt in zip(texts, prompts, strict=True)
-    ]
+        found, lengths = np.asarray(found), np.asarray(lengths)
+        best = [(row, beam) for row in range(len(texts)) for beam in range(num_samples)]
+        return [found[at][: lengths[at]] for at in best]
+    texts = [text for text in texts for _ in range(num_samples)]
+    plan = Plan(
+        jax.random.key(seed), np.arange(first_row, first_row + len(texts), dtype=np.int32),
+        None, None, stop, np.int32(min_new_tokens),
+    )  # fmt: skip
+    run = functools.partial(_round, params, decoder, sampling, vocab, watch, every)
+    new, ended = [[] for _ in texts], np.zeros(len(texts), bool)
+    while not ended.all():
+        ended = run(texts, new, ended, new_tokens, plan)
+    return [np.asarray(ids, np.int32) for ids in new]
 
 
-def _until(ids: np.ndarray, stop: int) -> np.ndarray:
-    ends = np.flatnonzero(ids == stop)
-    return ids[: ends[0]] if len(ends) else ids
+def _round(
+    params: Any, decoder: Decoder, sampling: Sampling, vocab: int, watch: Watch | None, every: int,
+    prompts: list[list[int]], new: list[list[int]], ended: np.ndarray, new_tokens: int, plan: Plan,
+) -> np.ndarray:  # fmt: skip
+    """Adds to `new` until each text is complete or has filled the position table; who ended."""
+    contexts, table = prompts, decoder.max_tokens
+    left_B = np.asarray([new_tokens - len(ids) for ids in new], np.int32)
+    if table is not None:
+        contexts = [[*prompt, *ids] for prompt, ids in zip(prompts, new, strict=True)]
+        contexts = [text if len(text) < table else text[-(table // 2) :] for text in contexts]
+        left_B = np.minimum(left_B, [table - len(text) for text in contexts]).astype(np.int32)
+    limit_B = np.where(ended, np.int32(0), left_B)
+    made = [len(ids) for ids in new]
+    plan = plan._replace(made_B=np.asarray(made, np.int32), limit_B=limit_B)
+    slots = rounded(int(limit_B.max()), table)
+    settings = {"decoder": decoder, "sampling": sampling, "vocab": vocab}
+    texts, fixed = begin(
+        params, *align(contexts, _prompt_slots(decoder, contexts)),
+        _seen(decoder, sampling, prompts, new, vocab), plan, slots=slots, **settings,
+    )  # fmt: skip
+    until = slots if watch is None else 1
+    while True:
+        texts = advance(params, fixed, texts, np.int32(until), plan, **settings)
+        out_BN, count_B, done_B = jax.device_get((texts.out_BN, texts.count_B, texts.done_B))
+        for ids, start, row, count in zip(new, made, out_BN, count_B, strict=True):
+            ids[start:] = row[:count].tolist()
+        # A text is complete at a stop token, which is not counted, or with all its tokens.
+        ended = ended | (done_B & (count_B < limit_B)) | [len(ids) >= new_tokens for ids in new]
+        if watch is not None:
+            ended = ended | np.asarray(watch(new, ended), bool)
+            texts = texts._replace(done_B=texts.done_B | ended)
+        if (ended | done_B).all():
+            return ended
+        until += every
+
+
+def _prompt_slots(decoder: Decoder, prompts: Sequence[Sequence[int]]) -> int:
+    return rounded(max(map(len, prompts)), decoder.max_tokens)
+
+
+def _seen(
+    decoder: Decoder, how: Sampling | Beams, prompts: Any, new: Any, vocab: int
+) -> np.ndarray | None:
+    """The tokens of each text so far [B, V]; None where nobody asks."""
+    if how.repetition_penalty == 1:
+        return None
+    seen_BV = np.zeros((len(prompts), vocab), bool)
+    for row, prompt, ids in zip(seen_BV, prompts, new, strict=True):
+        row[[*(prompt if decoder.first is None else [decoder.first]), *ids]] = True
+    return seen_BV
+
+
+def _check(
+    decoder: Decoder, prompts: Sequence[Sequence[int]], how: Sampling | Beams,
+    new_tokens: int, num_samples: int, stop: Sequence[int], vocab: int,
+) -> None:  # fmt: skip
+    check_prompts(decoder, prompts, vocab)
+    if not len(prompts) or new_tokens < 1 or num_samples < 1:
+        raise ModelError(
+            "Generation needs at least one prompt, one new token and one sample; got "
+            f"{len(prompts)}, {new_tokens} and {num_samples}."
+        )
+    if unknown := [token for token in stop if not 0 <= token < vocab]:
+        raise ModelError(f"Stop token {unknown[0]} is not among the vocabulary's {vocab} ids.")
+    if isinstance(how, Beams):
+        room = None if decoder.max_tokens is None else decoder.max_tokens - max(map(len, prompts))
+        if room is not None and new_tokens > room:
+            raise ModelError(
+                f"Beam search cannot go beyond the position table of {decoder.max_tokens}, which "
+                f"leaves room for {room} new tokens after the longest prompt, not {new_tokens}; "
+                "ask for fewer, or draw tokens instead."
+            )
+        if num_samples > how.size:
+            raise ModelError(
+                f"Beam search with {how.size} beams finds no {num_samples} texts; use more beams."
+            )
+    elif how.temperature == 0 and num_samples > 1:
+        raise ModelError(
+            "At temperature 0 all samples of a prompt are the same; use a higher temperature, "
+            "beam search, or one sample."
+        )

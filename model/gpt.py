@@ -11,6 +11,7 @@ Legend: B batch, T tokens, D width, V vocabulary, P predicted positions, L layer
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -170,3 +171,54 @@ class ClassificationHead(nn.Module):
         kernel = self.param("kernel", init, (pooled_BD.shape[-1], self.classes), jnp.float32)
         logits = matmul(dropout(pooled_BD, self.dropout_rate, rng), kernel)
         return logits.astype(accumulator(logits.dtype))
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+    """Generation as model/decoder.py asks for it: prompt and text share one cache a layer."""
+
+    config: Config
+    apply: Callable[..., dict[str, Any]]
+    first = None
+
+    @property
+    def max_tokens(self) -> int:
+        """The position table."""
+        return self.config.max_length
+
+    def prefill(
+        self, params: Any, tokens_BP: jax.Array, segments_BP: jax.Array, slots: int
+    ) -> tuple[jax.Array, jax.Array, list[Cache]]:
+        """One pass over the prompts; fixed is `segments_BP`."""
+        c = self.config
+        rows, length = tokens_BP.shape
+        shape = (rows, length + slots, c.num_heads, c.width // c.num_heads)
+        caches = [Cache(jnp.zeros(shape, c.dtype), jnp.zeros(shape, c.dtype))] * c.num_layers
+        positions_BP = jnp.maximum(jnp.cumsum(segments_BP, axis=1) - 1, 0)
+        start = jnp.int32(0)
+        logits_BV, caches = self._run(params, tokens_BP, positions_BP, start, segments_BP, caches)
+        return logits_BV, segments_BP, caches
+
+    def step(
+        self, params: Any, token_B: jax.Array, index: jax.Array, fixed: Any, caches: list[Cache]
+    ) -> tuple[jax.Array, list[Cache]]:
+        """One token a row, into the slot `index` after the prompt's."""
+        positions_B = fixed.sum(axis=1) + index
+        start = fixed.shape[1] + index
+        return self._run(params, token_B[:, None], positions_B[:, None], start, fixed, caches)
+
+    def _run(
+        self, params: Any, tokens_BT: jax.Array, positions_BT: jax.Array, start: jax.Array,
+        segments_BP: jax.Array, caches: list[Cache],
+    ) -> tuple[jax.Array, list[Cache]]:  # fmt: skip
+        rows, length = tokens_BT.shape
+        slots = caches[0].key.shape[1] - segments_BP.shape[1]
+        batch = {
+            "tokens": tokens_BT,
+            "positions": positions_BT,
+            "cache_segments": jnp.pad(segments_BP, ((0, 0), (0, slots)), constant_values=1),
+            "cache_start": start,
+            "target_positions": jnp.full((rows, 1), length - 1),
+        }
+        out = self.apply(params, batch, caches=caches)
+        return out["logits"][:, 0], out["caches"]

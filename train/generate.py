@@ -1,37 +1,129 @@
-"""``pretune generate``: continue a prompt with a trained model.
+"""``pretune generate``: continue prompts with a trained model.
 
 pretune generate --workdir=runs/gpt --prompt='O Romeo' --new_tokens=200 --temperature=0.8
+pretune generate --workdir=runs/gpt --prompts=prompts.txt --num_beams=4 --json > texts.jsonl
+
+Tokens are drawn (temperature, top_k, top_p), or with --num_beams the most likely text is searched
+for. The same seed gives the same texts, whatever the other prompts and --batch_size. On a terminal
+the text appears as it is produced. An encoder-decoder (t5) answers the prompt.
 """
 
+import json
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
 from train.cli import command
+from train.text_stream import TextStream
+
+STRETCH = 16  # tokens between two looks for stop strings, where nobody watches the text grow
 
 
 def _define(values: flags.FlagValues, argv: Sequence[str]) -> None:
-    text, number = flags.DEFINE_string, flags.DEFINE_float
-    text("workdir", None, "folder of the trained run", flag_values=values)
-    flags.DEFINE_multi_string(
-        "prompt", ["\n"], "text to continue; repeat for several", flag_values=values
-    )
-    flags.DEFINE_integer("new_tokens", 200, "tokens to add", flag_values=values)
-    number("temperature", 0.8, "0 takes the most likely token", flag_values=values)
-    flags.DEFINE_integer("top_k", 0, "only the k most likely tokens; 0: all", flag_values=values)
-    number("top_p", 1.0, "only the smallest set with this probability", flag_values=values)
-    flags.DEFINE_integer("seed", 0, "of the draws", flag_values=values)
+    own = {"flag_values": values}
+    text, texts = flags.DEFINE_string, flags.DEFINE_multi_string
+    whole, number, switch = flags.DEFINE_integer, flags.DEFINE_float, flags.DEFINE_bool
+    text("workdir", None, "folder of the trained run", **own)
+    texts("prompt", None, "text to continue; repeat for several (default: a line break)", **own)
+    text("prompts", None, "file of prompts, one a line", **own)
+    whole("num_samples", 1, "texts for each prompt; with beams, the best ones", **own)
+    whole("new_tokens", 200, "tokens to add at most", **own)
+    whole("min_new_tokens", 0, "tokens to add before a stop token may come", **own)
+    number("temperature", None, "0 takes the most likely token (default: 0.8)", **own)
+    whole("top_k", 0, "only the k most likely tokens; 0: all", **own)
+    number("top_p", 1.0, "only the smallest set with this probability", **own)
+    number("repetition_penalty", 1.0, "above 1: less of what was said; 1: none", **own)
+    whole("num_beams", 0, "beam search with so many beams; 0: draw tokens", **own)
+    number("length_penalty", 1.0, "beams: score = log-probability / length^this", **own)
+    switch("early_stopping", False, "beams: end with the first num_beams texts", **own)
+    texts("stop", [], "a text ends before this string; repeat for several", **own)
+    texts(
+        "stop_token", [],
+        "a text ends at this token, as the vocabulary spells it; repeat for several "
+        "(the end-of-text token always does)", **own,
+    )  # fmt: skip
+    whole("seed", 0, "of the draws", **own)
+    whole("batch_size", 16, "texts at a time", **own)
+    switch("json", False, "a JSON object a text: prompt, sample (its number), text", **own)
+    switch("stream", None, "print as tokens come (default: on a terminal)", **own)
     flags.mark_flag_as_required("workdir", flag_values=values)
 
 
-def _run(values: flags.FlagValues) -> None:
+class Page:
+    """Prints texts in their order, each as far as it is known."""
+
+    def __init__(self, streams: Sequence[TextStream], with_prompt: bool) -> None:
+        """Prints nothing yet; `with_prompt`: the prompt in front of each text."""
+        self._streams, self._with_prompt, self._row, self._shown = streams, with_prompt, 0, 0
+
+    def show(self) -> None:
+        """Prints what is new."""
+        while self._row < len(self._streams):
+            stream = self._streams[self._row]
+            text = (stream.prompt if self._with_prompt else "") + stream.text
+            print(text[self._shown :], end="\n" if stream.finished else "", flush=True)
+            self._shown = len(text)
+            if not stream.finished:
+                return
+            self._row, self._shown = self._row + 1, 0
+
+
+def _prompts(values: flags.FlagValues) -> list[str]:
+    from train.errors import UserError
+
+    if values.prompts is None:
+        return ["\n"] if values.prompt is None else values.prompt
+    if values.prompt is not None:
+        raise UserError("Give either --prompt or --prompts, not both.")
+    try:
+        lines = pathlib.Path(values.prompts).read_bytes().decode("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--prompts={values.prompts} cannot be read: {error}.") from error
+    if not lines:
+        raise UserError(f"--prompts={values.prompts} holds no prompt; write one a line.")
+    return lines
+
+
+def _way(values: flags.FlagValues) -> Any:
+    """How tokens are chosen: Sampling or Beams."""
+    from model.decode import Beams, Sampling
+    from train.errors import UserError
+
+    if not values.num_beams:
+        temperature = 0.8 if values.temperature is None else values.temperature
+        return Sampling(temperature, values.top_k, values.top_p, values.repetition_penalty)
+    if values.temperature or values.top_k or values.top_p != 1:
+        raise UserError(
+            "Beam search draws nothing: leave out --temperature, --top_k and --top_p, or "
+            "--num_beams."
+        )
+    return Beams(
+        values.num_beams, values.length_penalty, values.early_stopping, values.repetition_penalty
+    )
+
+
+def _stop_tokens(tokenizer: Any, names: Sequence[str]) -> list[int]:
+    from train.errors import UserError
+
+    ids = {name: tokenizer.id_of(name) for name in names}
+    if unknown := [name for name, token in ids.items() if token is None]:
+        raise UserError(
+            f"--stop_token={unknown[0]!r} is no token of the run's vocabulary; spell it as the "
+            "vocabulary does, or end at a string with --stop."
+        )
+    end = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
+    return sorted({*end, *ids.values()})
+
+
+def _load(workdir: pathlib.Path) -> tuple[Any, Any, Any, Any]:
+    """A run's model, config.model, parameters and tokenizer."""
     import jax
 
     from input_pipeline.tokenizers import load_tokenizer
     from model.api import build
-    from model.decode import Sampling, generate
     from train import objectives
     from train.checkpoint import abstract, load_parts
     from train.errors import UserError
@@ -39,7 +131,6 @@ def _run(values: flags.FlagValues) -> None:
     from train.setup import enable_compilation_cache
     from train.workdir import read_config
 
-    workdir = pathlib.Path(values.workdir)
     config = read_config(workdir)
     enable_compilation_cache(config.compilation_cache)
     tokenizer = load_tokenizer(workdir / "tokenizer")
@@ -55,16 +146,55 @@ def _run(values: flags.FlagValues) -> None:
     places = param_shardings(model.axes, model.shapes, mesh, config.sharding)
     aim = {name: abstract(model.shapes[name], places[name]) for name in ("backbone", "head")}
     aim = {name: part for name, part in aim.items() if jax.tree.leaves(part)}
-    params = {"head": {}, **load_parts(workdir, aim)}
-    sampling = Sampling(values.temperature, values.top_k, values.top_p)
-    prompts = [tokenizer.encode(prompt).tolist() for prompt in values.prompt]
-    stop = -1 if tokenizer.eos_id is None else tokenizer.eos_id
-    texts = generate(
-        model, config.model, params, prompts, new_tokens=values.new_tokens,
-        sampling=sampling, seed=values.seed, stop=stop,
-    )  # fmt: skip
-    for prompt, new in zip(prompts, texts, strict=True):
-        print(tokenizer.decode([*prompt, *new.tolist()]))
+    return model, config.model, {"head": {}, **load_parts(workdir, aim)}, tokenizer
+
+
+def _run(values: flags.FlagValues) -> None:
+    from model.decode import check_prompts, decoder_of, generate
+    from train.errors import UserError
+
+    prompts, way, copies = _prompts(values), _way(values), values.num_samples
+    if values.batch_size < 1 or "" in values.stop:
+        raise UserError("--batch_size must be at least 1, and no --stop may be empty.")
+    model, config, params, tokenizer = _load(pathlib.Path(values.workdir))
+    stop = _stop_tokens(tokenizer, values.stop_token)
+    ids = [tokenizer.encode(prompt).tolist() for prompt in prompts]
+    decoder = decoder_of(model, config)
+    check_prompts(decoder, ids, tokenizer.vocab_size)  # all, before the first text is printed
+    streaming = values.stream if values.stream is not None else sys.stdout.isatty()
+    streaming = streaming and not values.json
+    group = max(1, values.batch_size // max(1, copies))
+    for start in range(0, len(ids), group):
+        batch = ids[start : start + group]
+        goes_on = decoder.first is None  # the text continues its prompt
+        streams = [
+            TextStream(tokenizer.decode, prompt if goes_on else [], values.stop)
+            for prompt in batch
+            for _ in range(copies)
+        ]
+        page = Page(streams, with_prompt=goes_on)
+
+        def watch(new: Any, ended: Any, streams: Any = streams, page: Page = page) -> list[bool]:
+            for stream, tokens, last in zip(streams, new, ended, strict=True):
+                stream.update(tokens, bool(last))
+            if streaming:
+                page.show()
+            return [stream.finished for stream in streams]
+
+        texts = generate(
+            model, config, params, batch, new_tokens=values.new_tokens, sampling=way,
+            seed=values.seed, stop=stop, min_new_tokens=values.min_new_tokens,
+            num_samples=copies, first_row=start * copies, vocab=tokenizer.vocab_size,
+            watch=watch if streaming or values.stop else None, every=1 if streaming else STRETCH,
+        )  # fmt: skip
+        watch(texts, [True] * len(texts))
+        if not values.json:
+            page.show()
+            continue
+        for row, stream in enumerate(streams):
+            prompt, sample = prompts[start + row // copies], row % copies
+            fields = {"prompt": prompt, "sample": sample, "text": stream.text}
+            print(json.dumps(fields, ensure_ascii=False), flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from model.api import build
-from model.decode import Sampling, generate, sample
+from model.decode import Sampling, generate
 from model.errors import ModelError
 from model.heads import Heads
+from model.sampling import sample
 
 GREEDY = Sampling(0)
 
@@ -23,7 +24,7 @@ def gpt(tiny, noise):
     params["backbone"]["positions"]["table"] *= 10
     forward = jax.jit(lambda batch: model.apply(params, batch)["logits"])
 
-    def run(prompts, new_tokens, sampling=GREEDY, seed=0, stop=-1):
+    def run(prompts, new_tokens, sampling=GREEDY, seed=0, stop=()):
         out = generate(
             model, config, params, prompts, new_tokens=new_tokens, sampling=sampling, seed=seed,
             stop=stop,
@@ -71,7 +72,7 @@ def test_stop_token_ends_a_text_and_only_that_one(gpt):
     run, slow = gpt
     texts = [slow(PROMPT, 7), slow([9], 7)]
     stop = next(token for token in texts[0] if token not in texts[1])
-    assert run([PROMPT, [9]], 7, stop=stop) == [texts[0][: texts[0].index(stop)], texts[1]]
+    assert run([PROMPT, [9]], 7, stop=[stop]) == [texts[0][: texts[0].index(stop)], texts[1]]
 
 
 def test_top_k_of_one_is_greedy(gpt):
@@ -88,7 +89,7 @@ def test_seed_decides(gpt):
 
 def drawn(probabilities, sampling, count=4000):
     logits = np.log(np.tile(np.asarray(probabilities, np.float32), (count, 1)))
-    tokens = np.asarray(sample(logits, sampling, jax.random.key(0)))
+    tokens = np.asarray(sample(logits, sampling, jax.random.split(jax.random.key(0), count)))
     return np.bincount(tokens, minlength=len(probabilities)) / count
 
 
@@ -115,9 +116,9 @@ def test_top_k_and_top_p(sampling, expected):
 
 def test_errors(gpt, tiny):
     run, _ = gpt
-    with pytest.raises(ModelError, match="prompt is empty"):
+    with pytest.raises(ModelError, match="Prompt 1 is empty"):
         run([[]], 3)
-    with pytest.raises(ModelError, match="A prompt has 12 tokens"):
+    with pytest.raises(ModelError, match="Prompt 1 has 12 tokens"):
         run([list(range(12))], 3)
     with pytest.raises(ModelError, match="top_p"):
         Sampling(top_p=0)
