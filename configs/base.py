@@ -27,16 +27,21 @@ def get_config() -> ConfigDict:
     c.compilation_cache = "~/.cache/pretune/xla"  # compiled programs are kept here; "" for none
 
     c.model = ConfigDict()
-    c.model.family = "bert"  # gpt | bert | roberta; "" takes the whole architecture from init_from
+    c.model.family = "bert"  # gpt | bert | roberta | t5; "" takes all of it from init_from
     c.model.vocab_size = 0  # 0: the tokenizer's
     c.model.width = 128  # size of the hidden states
     c.model.num_layers = 2
     c.model.num_heads = 2
+    c.model.num_decoder_layers = 0  # of an encoder-decoder (T5); 0: num_layers
+    c.model.head_size = 0  # of each attention head (T5); 0: width / num_heads
     c.model.mlp_width = 512  # hidden size of the feed-forward blocks
     c.model.max_length = 512  # rows of the position table
     c.model.num_token_types = 2  # sentence A/B embeddings (BERT)
+    c.model.relative_buckets = 32  # of distances that share a position bias (T5)
+    c.model.relative_max_distance = 128  # from here on distances share the last bucket (T5)
+    c.model.tie_embeddings = True  # the output weights are the token embedding (T5)
     c.model.dropout = 0.1  # of embeddings, attention weights and residual branches
-    c.model.activation = "gelu"  # gelu (exact) | gelu_tanh | relu
+    c.model.activation = "gelu"  # gelu (exact) | gelu_tanh | relu; T5 also gated_ and one
     c.model.layer_norm_epsilon = 1e-12
     c.model.initializer_std = 0.02
     c.model.dtype = "float32"  # of activations and products: float32 | bfloat16 (float64 in tests)
@@ -49,6 +54,12 @@ def get_config() -> ConfigDict:
     c.objective.whole_word = False  # mask all pieces of a word together (masked_lm*)
     c.objective.whole_sentences = False  # rows begin and end with sentences (masked_lm)
     c.objective.pooling = "own"  # what is classified: own ([CLS] or last token) | mean of all
+    c.objective.noise_rate = (
+        0.15  # share of the tokens that are dropped (span_corruption, multitask)
+    )
+    c.objective.mean_span = 3.0  # mean length of a dropped span (span_corruption, multitask)
+    c.objective.target_length = 0  # tokens in the decoder (text_to_text); 0: as span_corruption
+    c.objective.z_loss = 0.0  # weight of log(Z)^2, which keeps logits near 0 (encoder-decoders)
     c.objective.isolate_documents = True  # attention stays within a document of a packed row
 
     c.data = ConfigDict()
@@ -74,6 +85,7 @@ def get_config() -> ConfigDict:
     c.tokenizer.kind = "wordpiece"  # wordpiece | bpe | unigram | sp_bpe | char
     c.tokenizer.path = ""  # load this one (folder or file); "": train one on the source
     c.tokenizer.vocab_size = 8192  # of a tokenizer that is trained
+    c.tokenizer.sentinels = 0  # ids at the vocabulary's end that stand for dropped spans (T5: 100)
     c.tokenizer.lowercase = False  # fold case and strip accents before splitting
 
     c.optimizer = ConfigDict()

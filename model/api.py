@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from model import bert, gpt, roberta
+from model import bert, gpt, roberta, t5
 from model.errors import ModelError
 from model.heads import Classifier, Heads, gather_positions, mean_token
 from model.layers import activation, split
@@ -23,6 +23,7 @@ FAMILIES = {
     "gpt": (gpt, gpt.GPT),
     "bert": (bert, bert.BERT),
     "roberta": (roberta, roberta.RoBERTa),
+    "t5": (t5, t5.T5),
 }
 
 
@@ -126,8 +127,9 @@ def family_config(config: Any) -> Any:
         )
     fields = dataclasses.fields(FAMILIES[config.family][0].Config)
     own = FAMILIES[config.family][0].Config(**{f.name: getattr(config, f.name) for f in fields})
-    activation(own.activation)
-    if own.width % own.num_heads:
+    activation(own.activation.removeprefix("gated_"))
+    any_width = hasattr(own, "head_size") and config.head_size > 0
+    if not any_width and own.width % own.num_heads:
         raise ModelError(
             f"config.model.width {own.width} is not a multiple of config.model.num_heads "
             f"{own.num_heads}; choose a width that the heads divide."
@@ -162,7 +164,8 @@ def build(config: Any, heads: Heads) -> Model:
         raise ModelError(f"config.objective.pooling is {heads.pooling!r}; use 'own' or 'mean'.")
     module_file, backbone = FAMILIES[config.family]
     module = _LanguageModel(module_file, backbone, own, heads)
-    batch = {"tokens": jnp.zeros((1, 1), jnp.int32)}
+    token = jnp.zeros((1, 1), jnp.int32)
+    batch = {"tokens": token, "decoder_tokens": token}  # all that any family's parameters need
     boxed = jax.eval_shape(module.init, jax.random.key(0), batch)["params"]
     is_box = lambda leaf: isinstance(leaf, nn.Partitioned)  # noqa: E731
 

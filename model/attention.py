@@ -54,16 +54,32 @@ def attend(
     mask: jax.Array | None,
     dropout_rate: float,
     rng: jax.Array | None,
+    *,
+    scale: float | None = None,
+    bias: jax.Array | None = None,
 ) -> jax.Array:
     """Scaled dot-product attention (Vaswani et al. 2017, section 3.2.1), softmax in float32.
 
-    Returns [B, T, H, K] in the dtype of the queries.
+    Args:
+      q_BTHK: queries.
+      k_BSHK: keys.
+      v_BSHK: values.
+      mask: [B or 1, 1, T, S] bool, True where a query sees a key; None: everything.
+      dropout_rate: of the weights.
+      rng: a key for dropout; None turns it off.
+      scale: factor on the scores; None: 1/sqrt(K).
+      bias: [B or 1, H, T, S], added to the scaled scores.
+
+    Returns:
+      [B, T, H, K] in the dtype of the queries.
     """
     accumulate = accumulator(q_BTHK.dtype)
-    scale = 1 / math.sqrt(q_BTHK.shape[-1])
+    scale = 1 / math.sqrt(q_BTHK.shape[-1]) if scale is None else scale
     scores_BHTS = jnp.einsum(
         "bthk,bshk->bhts", q_BTHK * scale, k_BSHK, preferred_element_type=accumulate
     )
+    if bias is not None:
+        scores_BHTS += bias.astype(accumulate)
     if mask is not None:
         scores_BHTS = jnp.where(mask, scores_BHTS, MASKED)
     weights_BHTS = jax.nn.softmax(scores_BHTS, axis=-1).astype(q_BTHK.dtype)

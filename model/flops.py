@@ -11,18 +11,21 @@ from model.heads import Heads
 
 
 def forward_flops(config: Any, heads: Heads, length: int, targets: int) -> int:
-    """FLOPs of one row through a single-stack transformer.
+    """FLOPs of one row.
 
     Args:
       config: ``config.model``.
       heads: the heads in use.
-      length: tokens in the row.
-      targets: positions at which the LM head predicts.
+      length: tokens in the row; the encoder's in an encoder-decoder.
+      targets: positions at which the LM head predicts; the decoder's tokens in an encoder-decoder.
 
     Returns:
       FLOPs of the forward pass for one row.
     """
     width = config.width
+    if config.family == "t5":
+        classifier = 2 * width * heads.num_labels
+        return _encoder_decoder_flops(config, length, targets if heads.lm else 0) + classifier
     projections = 2 * length * (4 * width * width + 2 * width * config.mlp_width)
     attention = 2 * 2 * length * length * width
     total = config.num_layers * (projections + attention)
@@ -35,6 +38,21 @@ def forward_flops(config: Any, heads: Heads, length: int, targets: int) -> int:
     per_token = 2 * width * (2 * heads.span + heads.num_token_labels)
     pooled = 2 * width * (heads.num_labels + 2 * heads.next_sentence)
     return total + length * per_token + pooled
+
+
+def _encoder_decoder_flops(config: Any, source: int, target: int) -> int:
+    """T5 with `source` tokens in the encoder and `target` in the decoder, LM head included."""
+    width = config.width
+    inner = config.num_heads * (config.head_size or width // config.num_heads)
+    maps = 3 if config.activation.startswith("gated_") else 2
+    mlp = 2 * maps * width * config.mlp_width  # for one token, as are the next two
+    self_attention = 2 * 4 * width * inner
+    half_attention = 2 * 2 * width * inner  # queries and output, or keys and values
+    encoder = source * (self_attention + mlp + 4 * source * inner)
+    decoder = target * (self_attention + half_attention + mlp + 4 * (target + source) * inner)
+    decoder += source * half_attention if target else 0
+    layers = config.num_decoder_layers or config.num_layers
+    return config.num_layers * encoder + layers * decoder + target * 2 * width * config.vocab_size
 
 
 def training_flops(config: Any, heads: Heads, length: int, targets: int) -> int:

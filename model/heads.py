@@ -35,10 +35,14 @@ class Heads:
 
 
 class Backbone(NamedTuple):
-    """What a backbone returns: states [B, T, D], pooled [B, D], and the decoding caches."""
+    """What a backbone returns: states [B, T, D], pooled [B, D], and the decoding caches.
+
+    Of an encoder-decoder, the states are the decoder's and the pooled one is the encoder's: None
+    where the encoder did not run.
+    """
 
     hidden_BTD: jax.Array
-    pooled_BD: jax.Array
+    pooled_BD: jax.Array | None
     caches: list[Any] | None
 
 

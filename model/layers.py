@@ -130,8 +130,8 @@ def _unembed_backward(saved: Any, g_BPV: jax.Array) -> tuple[jax.Array, jax.Arra
 unembed.defvjp(lambda x, table: (unembed(x, table), (x, table)), _unembed_backward)
 
 
-class Linear(nn.Module):
-    """An affine map from the last dimensions of `x` to `shape`: [..., *I] -> [..., *O]."""
+class Projection(nn.Module):
+    """A linear map from the last dimensions of `x` to `shape`: [..., *I] -> [..., *O]."""
 
     shape: tuple[int, ...]
     names: tuple[str | None, ...]
@@ -142,16 +142,24 @@ class Linear(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Applies the map in the dtype of `x`."""
         contracted = len(self.input_names)
-        inputs = x.shape[-contracted:]
         kernel = nn.with_partitioning(
             nn.initializers.normal(self.std), self.input_names + self.names
         )
+        shape = x.shape[-contracted:] + self.shape
+        return matmul(x, self.param("kernel", kernel, shape, jnp.float32), contracted)
+
+
+class Linear(Projection):
+    """A projection and a bias: [..., *I] -> [..., *O]."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Applies the map in the dtype of `x`."""
+        y = super().__call__(x)
         bias = nn.with_partitioning(nn.initializers.zeros, self.names)
-        w = self.param("kernel", kernel, inputs + self.shape, jnp.float32)
         b = self.param("bias", bias, self.shape, jnp.float32)
         # Rank promotion is an error in the tests: broadcast by an explicit shape.
-        b = b.astype(x.dtype).reshape((1,) * (x.ndim - contracted) + self.shape)
-        return matmul(x, w, contracted) + b
+        return y + b.astype(x.dtype).reshape((1,) * (y.ndim - b.ndim) + self.shape)
 
 
 class LayerNorm(nn.Module):
@@ -174,6 +182,23 @@ class LayerNorm(nn.Module):
         y = (y - mean) * lax.rsqrt(variance + self.epsilon)
         y = y * scale.astype(y.dtype) + bias.astype(y.dtype)
         return y.astype(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    """Layer norm without mean and bias (Zhang & Sennrich 2019), statistics in float32."""
+
+    epsilon: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., D] -> [..., D] in the dtype of `x`."""
+        scale = nn.with_partitioning(nn.initializers.ones, ("norm",))
+        scale = self.param("scale", scale, x.shape[-1:], jnp.float32)
+        y = x.astype(accumulator(x.dtype))
+        y *= lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.epsilon)
+        return (y * scale.reshape((1,) * (x.ndim - 1) + scale.shape).astype(y.dtype)).astype(
+            x.dtype
+        )
 
 
 class Embedding(nn.Module):

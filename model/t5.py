@@ -1,0 +1,269 @@
+"""T5 (Raffel et al. 2020, "Exploring the Limits of Transfer Learning", JMLR 21).
+
+What it does differently from the Transformer of Vaswani et al. 2017 (section 2.1):
+  encoder and decoder with pre-norm blocks; the norm only rescales (no mean, no bias), and no map
+  has a bias; no position embedding, but a learned scalar for each head and bucket of distances,
+  added to the attention scores and shared by the layers of a stack; no 1/sqrt(K) on the scores,
+  which the initialiser of the queries takes up; dropout also within the feed-forward block and
+  after the last norm. Version 1.0: ReLU, output weights tied to the embedding, with the states
+  scaled by 1/sqrt(D). Version 1.1 (published code; Shazeer 2020): gated GELU, untied output.
+
+Legend: B batch, T tokens, S keys or slots, D width, H heads, V vocabulary, P predicted positions.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from model.attention import Cache, causal_mask, segment_mask
+from model.heads import Backbone, mean_token
+from model.layers import Embedding, RMSNorm, apply_layers, dropout, split, unembed
+from model.sharding import constrain
+from model.t5_layers import Attention, FeedForward, relative_bias
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The keys of ``config.model`` that T5 reads (see configs/base.py).
+
+    `initializer_std` is only that of a classification head: T5 scales every other map by its
+    own inputs.
+    """
+
+    vocab_size: int
+    width: int
+    num_layers: int
+    num_decoder_layers: int
+    num_heads: int
+    head_size: int
+    mlp_width: int
+    relative_buckets: int
+    relative_max_distance: int
+    tie_embeddings: bool
+    dropout: float
+    activation: str
+    layer_norm_epsilon: float
+    initializer_std: float
+    dtype: str
+    remat: str
+    scan_layers: bool
+
+    def __post_init__(self) -> None:
+        """Fills in the sizes that follow from others."""
+        object.__setattr__(self, "num_decoder_layers", self.num_decoder_layers or self.num_layers)
+        object.__setattr__(self, "head_size", self.head_size or self.width // self.num_heads)
+
+
+class DecoderCache(NamedTuple):
+    """A decoder layer's keys and values: of its own tokens, and of the encoder's states.
+
+    `encoded` is None until a call has seen the source.
+    """
+
+    own: Cache
+    encoded: Cache | None
+
+
+class Shared(NamedTuple):
+    """What all layers of a stack read; the last four in the decoder only.
+
+    bias: [1, H, T, S] from relative positions, for self-attention.
+    mask: [B or 1, 1, T, S] bool for self-attention; None: everything is seen.
+    encoded: [B, S, D], the encoder's states; None where the caches hold their keys and values.
+    encoded_mask: [B, 1, T or 1, S] bool for cross-attention; None: everything is seen.
+    related: [B, T, 1] bool, whether a token sees any source; None: all do.
+    start: the slot of the cache at which the T new tokens are written; None without a cache.
+    """
+
+    bias: jax.Array
+    mask: jax.Array | None
+    encoded: jax.Array | None = None
+    encoded_mask: jax.Array | None = None
+    related: jax.Array | None = None
+    start: jax.Array | None = None
+
+
+class Block(nn.Module):
+    """One pre-norm layer: x + attention, in the decoder + cross-attention, + feed-forward."""
+
+    config: Config
+    decodes: bool
+
+    @nn.compact
+    def __call__(
+        self, x_BTD: jax.Array, shared: Shared, own: dict[str, Any]
+    ) -> tuple[jax.Array, DecoderCache | None]:
+        """[B, T, D] -> [B, T, D], and the layer's cache where one came in."""
+        c, cache = self.config, own["cache"]
+        rngs = iter(split(own["rng"], 6))
+        norm = lambda name: RMSNorm(c.layer_norm_epsilon, name=f"{name}_norm")(x_BTD)  # noqa: E731
+        attend = lambda name: Attention(  # noqa: E731
+            c.width, c.num_heads, c.head_size, c.dropout, name=name
+        )
+
+        def add(x_BTD: jax.Array, h_BTD: jax.Array) -> jax.Array:
+            return constrain(
+                x_BTD + dropout(h_BTD, c.dropout, next(rngs)), "batch", "sequence", None
+            )
+
+        attention = attend("attention")
+        h_BTD = norm("attention")
+        memory = attention.remember(h_BTD)
+        if cache is not None:
+            write = lambda old, new: jax.lax.dynamic_update_slice(  # noqa: E731
+                old, new.astype(old.dtype), (0, shared.start, 0, 0)
+            )
+            memory = Cache(*map(write, cache.own, memory))
+        x_BTD = add(x_BTD, attention(h_BTD, memory, shared.mask, shared.bias, next(rngs)))
+
+        if self.decodes:
+            attention = attend("cross_attention")
+            source = cache.encoded if shared.encoded is None else attention.remember(shared.encoded)
+            cache = None if cache is None else DecoderCache(memory, source)
+            h_BTD = norm("cross_attention")
+            h_BTD = attention(h_BTD, source, shared.encoded_mask, None, next(rngs))
+            if shared.related is not None:
+                h_BTD = jnp.where(shared.related, h_BTD, 0)
+            x_BTD = add(x_BTD, h_BTD)
+
+        mlp = FeedForward(c.mlp_width, c.activation, c.dropout, name="mlp")
+        return add(x_BTD, mlp(norm("mlp"), next(rngs))), cache
+
+
+class Stack(nn.Module):
+    """Layers, the position biases that they share, and the last norm."""
+
+    config: Config
+    num_layers: int
+    decodes: bool
+
+    def setup(self) -> None:
+        """Names the parts."""
+        c = self.config
+        init = nn.with_partitioning(nn.initializers.normal(c.width**-0.5), (None, "heads"))
+        self.relative = self.param("relative", init, (c.relative_buckets, c.num_heads), jnp.float32)
+        self.layers = [Block(c, self.decodes, name=f"layer_{i}") for i in range(self.num_layers)]
+        self.norm = RMSNorm(c.layer_norm_epsilon)
+
+    def bias(self, queries: jax.Array, keys: jax.Array) -> jax.Array:
+        """The position bias [1, H, T, S] of queries and keys in these slots."""
+        distance = self.config.relative_max_distance
+        return relative_bias(self.relative, queries, keys, not self.decodes, distance)
+
+    def __call__(
+        self, x_BTD: jax.Array, shared: Shared, caches: list[Any] | None, rng: jax.Array | None
+    ) -> tuple[jax.Array, list[Any]]:
+        """Embedded tokens [B, T, D] -> states [B, T, D], and each layer's cache."""
+        c = self.config
+        first_rng, last_rng, *layer_rngs = split(rng, self.num_layers + 2)
+        own = [
+            {"rng": key, "cache": cache}
+            for key, cache in zip(layer_rngs, caches or [None] * self.num_layers, strict=True)
+        ]
+        x_BTD = constrain(dropout(x_BTD, c.dropout, first_rng), "batch", "sequence", None)
+        x_BTD, caches = apply_layers(
+            self.layers, x_BTD, shared, own, scan=c.scan_layers, remat=c.remat
+        )
+        return dropout(self.norm(x_BTD), c.dropout, last_rng), caches
+
+
+class T5(nn.Module):
+    """The backbone: token ids to the decoder's states, or to the encoder's where that is all."""
+
+    config: Config
+
+    def setup(self) -> None:
+        """Names the parts."""
+        c = self.config
+        self.tokens = Embedding(c.vocab_size, c.width, "vocab", 1.0)
+        self.encoder = Stack(c, c.num_layers, False)
+        self.decoder = Stack(c, c.num_decoder_layers, True)
+
+    def __call__(
+        self,
+        batch: dict[str, jax.Array],
+        rng: jax.Array | None = None,
+        caches: list[DecoderCache] | None = None,
+    ) -> Backbone:
+        """Runs both stacks, or the one for which the batch has tokens.
+
+        Args:
+          batch: `tokens` [B, T] for the encoder, optional `segment_ids` [B, T]; `decoder_tokens`
+            [B, S] for the decoder, optional `decoder_segment_ids` [B, S]. With caches also
+            `cache_segments` and `cache_start`, as GPT's; the first call has `tokens`, later ones
+            find the source in the caches and need only its `segment_ids`.
+          rng: a key for dropout; None turns it off.
+          caches: one a decoder layer (`empty_caches`), for incremental decoding.
+
+        Returns:
+          Backbone with the decoder's hidden_BTD (the encoder's without `decoder_tokens`) and,
+          pooled, the mean of the encoder's states.
+        """
+        c = self.config
+        encoder_rng, decoder_rng = split(rng, 2)
+        segments_BT = batch.get("segment_ids")
+        encoded_BTD = pooled_BD = None
+        if "tokens" in batch:
+            slots = jnp.arange(batch["tokens"].shape[1])
+            mask = None if segments_BT is None else segment_mask(segments_BT, segments_BT)
+            shared = Shared(self.encoder.bias(slots, slots), mask)
+            x_BTD = self.tokens(batch["tokens"], c.dtype)
+            encoded_BTD, _ = self.encoder(x_BTD, shared, None, encoder_rng)
+            pooled_BD = mean_token(encoded_BTD, segments_BT)
+            if "decoder_tokens" not in batch:
+                return Backbone(encoded_BTD, pooled_BD, None)
+
+        shared = self._decoder_view(batch, encoded_BTD, caches is not None)
+        x_BTD = self.tokens(batch["decoder_tokens"], c.dtype)
+        hidden_BTD, caches = self.decoder(x_BTD, shared, caches, decoder_rng)
+        return Backbone(hidden_BTD, pooled_BD, caches)
+
+    def _decoder_view(
+        self, batch: dict[str, jax.Array], encoded_BSD: jax.Array | None, cached: bool
+    ) -> Shared:
+        """What the decoder's layers see of their own tokens and of the source."""
+        slots = jnp.arange(batch["decoder_tokens"].shape[1])
+        own, source = batch.get("decoder_segment_ids"), batch.get("segment_ids")
+        encoded_mask = related = start = None
+        if cached:
+            start, filled_BS = batch["cache_start"], batch["cache_segments"]
+            queries, keys = start + slots, jnp.arange(filled_BS.shape[1])
+            mask = causal_mask(queries, keys) & (filled_BS > 0)[:, None, None]
+        else:
+            queries = keys = slots
+            mask = causal_mask(slots, slots)
+            if own is not None:
+                mask &= segment_mask(own, own)
+        if source is not None and own is None:
+            encoded_mask = (source > 0)[:, None, None]
+        elif source is not None:
+            encoded_mask = segment_mask(own, source)
+            related = jnp.any(encoded_mask, axis=-1)[:, 0, :, None]
+        bias = self.decoder.bias(queries, keys)
+        return Shared(bias, mask, encoded_BSD, encoded_mask, related, start)
+
+
+def empty_caches(config: Config, rows: int, slots: int) -> list[DecoderCache]:
+    """A cache for each decoder layer, of zeros for `slots` tokens, without a source."""
+    zeros = jnp.zeros((rows, slots, config.num_heads, config.head_size), config.dtype)
+    return [DecoderCache(Cache(zeros, zeros), None) for _ in range(config.num_decoder_layers)]
+
+
+class LMHead(nn.Module):
+    """The decoder's states to logits: through the embedding, or through weights of its own."""
+
+    config: Config
+
+    @nn.compact
+    def __call__(self, hidden_BPD: jax.Array, table_VD: jax.Array) -> jax.Array:
+        """[B, P, D] -> [B, P, V]."""
+        c = self.config
+        if c.tie_embeddings:
+            hidden_BPD *= c.width**-0.5
+        else:
+            init = nn.with_partitioning(nn.initializers.normal(c.width**-0.5), ("vocab", "width"))
+            table_VD = self.param("table", init, (c.vocab_size, c.width), jnp.float32)
+        return constrain(unembed(hidden_BPD, table_VD), "batch", "sequence", "vocab")
