@@ -12,13 +12,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from model import bert, gpt
+from model import bert, gpt, xlnet
 from model.errors import ModelError
-from model.heads import Classifier, Heads, gather_positions, mean_token
+from model.heads import Classifier, Heads, SummaryClassifier, gather_positions, mean_token
 from model.layers import activation, split
 
 Params = dict[str, Any]
-FAMILIES = {"gpt": (gpt, gpt.GPT), "bert": (bert, bert.BERT)}
+FAMILIES = {"gpt": (gpt, gpt.GPT), "bert": (bert, bert.BERT), "xlnet": (xlnet, xlnet.XLNet)}
+CLASSIFIERS = {"xlnet": SummaryClassifier}  # of families whose pooled state has no layer yet
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # by identity: a static argument of jit
@@ -30,12 +31,15 @@ class Model:
       apply: ``apply(params, batch, rng=None, **caches) -> outputs``: a dict with `hidden`
         [B, T, D], `caches`, and, by head: `logits` [B, P, V], `next_sentence_logits` [B, 2],
         `class_logits` [B, C]. `rng` None: no dropout.
+      carry: ``carry(rows) -> caches`` before the first of a run of batches, for a model that
+        keeps a memory from one to the next; {} for others.
       axes: the tree of `params` with a tuple of logical axis names in place of each array.
       shapes: the tree of `params` with a ShapeDtypeStruct in place of each array.
     """
 
     init: Callable[[jax.Array], Params]
     apply: Callable[..., dict[str, Any]]
+    carry: Callable[[int], dict[str, jax.Array]]
     axes: Params
     shapes: Params
 
@@ -49,6 +53,7 @@ class _Head(nn.Module):
     """The heads that were asked for, by name."""
 
     lm_head: type[nn.Module]
+    classifier: type[nn.Module]
     config: Any
     heads: Heads
 
@@ -59,7 +64,9 @@ class _Head(nn.Module):
         if self.heads.next_sentence:
             self.next_sentence = Classifier(2, c.initializer_std, 0.0)
         if self.heads.num_labels:
-            self.classification = Classifier(self.heads.num_labels, c.initializer_std, c.dropout)
+            self.classification = self.classifier(
+                self.heads.num_labels, c.initializer_std, c.dropout
+            )
 
     def __call__(
         self, out: Any, table_VD: jax.Array, batch: dict[str, jax.Array], rng: jax.Array | None
@@ -67,7 +74,9 @@ class _Head(nn.Module):
         outputs = {}
         if self.heads.lm:
             hidden = out.hidden_BTD
-            if "target_positions" in batch:
+            if out.predicted_BPD is not None:
+                hidden = out.predicted_BPD
+            elif "target_positions" in batch:
                 hidden = gather_positions(hidden, batch["target_positions"])
             outputs["logits"] = self.lm(hidden, table_VD)
         if self.heads.next_sentence:
@@ -85,12 +94,13 @@ class _LanguageModel(nn.Module):
 
     backbone_class: type[nn.Module]
     lm_head: type[nn.Module]
+    classifier: type[nn.Module]
     config: Any
     heads: Heads
 
     def setup(self) -> None:
         self.backbone = self.backbone_class(self.config)
-        self.head = _Head(self.lm_head, self.config, self.heads)
+        self.head = _Head(self.lm_head, self.classifier, self.config, self.heads)
 
     def __call__(
         self, batch: dict[str, jax.Array], rng: jax.Array | None = None, **caches: Any
@@ -141,10 +151,17 @@ def build(config: Any, heads: Heads) -> Model:
             f"Next-sentence prediction needs a pooled first token, which family {config.family!r} "
             "does not have; use config.model.family='bert' or another objective."
         )
+    if heads.permuted and config.family != "xlnet":
+        raise ModelError(
+            f"Predicting tokens in a permuted order needs two streams, which family "
+            f"{config.family!r} does not have; use config.model.family='xlnet' or another "
+            "objective."
+        )
     if heads.pooling not in ("own", "mean"):
         raise ModelError(f"config.objective.pooling is {heads.pooling!r}; use 'own' or 'mean'.")
     module_file, backbone = FAMILIES[config.family]
-    module = _LanguageModel(backbone, module_file.LMHead, own, heads)
+    classifier = CLASSIFIERS.get(config.family, Classifier)
+    module = _LanguageModel(backbone, module_file.LMHead, classifier, own, heads)
     batch = {"tokens": jnp.zeros((1, 1), jnp.int32)}
     boxed = jax.eval_shape(module.init, jax.random.key(0), batch)["params"]
     is_box = lambda leaf: isinstance(leaf, nn.Partitioned)  # noqa: E731
@@ -158,6 +175,9 @@ def build(config: Any, heads: Heads) -> Model:
     ):
         return module.apply({"params": params}, batch, rng, **caches)
 
+    def carry(rows: int) -> dict[str, jax.Array]:
+        return xlnet.empty_memory(own, rows) if config.family == "xlnet" else {}
+
     axes = jax.tree.map(lambda box: box.names, boxed, is_leaf=is_box)
     axes = {"backbone": axes["backbone"], "head": axes.get("head", {})}
-    return Model(init, apply, axes, jax.eval_shape(init, jax.random.key(0)))
+    return Model(init, apply, carry, axes, jax.eval_shape(init, jax.random.key(0)))

@@ -22,20 +22,26 @@ class Heads:
       next_sentence: two classes from the pooled state (`next_sentence_logits`).
       num_labels: classify the pooled state into so many classes (`class_logits`); 0: no such head.
       pooling: what is classified: "own", the family's pooled state, or "mean", of all tokens.
+      permuted: tokens are predicted in the batch's `factorization_order` (XLNet's query stream).
     """
 
     lm: bool = False
     next_sentence: bool = False
     num_labels: int = 0
     pooling: str = "own"
+    permuted: bool = False
 
 
 class Backbone(NamedTuple):
-    """What a backbone returns: states [B, T, D], pooled [B, D], and the decoding caches."""
+    """What a backbone returns: states [B, T, D], pooled [B, D], and what it keeps of the tokens.
+
+    predicted_BPD: the states at `target_positions`, where these are not among hidden_BTD.
+    """
 
     hidden_BTD: jax.Array
     pooled_BD: jax.Array
-    caches: list[Any] | None
+    caches: Any
+    predicted_BPD: jax.Array | None = None
 
 
 def last_token(hidden_BTD: jax.Array, segments_BT: jax.Array | None) -> jax.Array:
@@ -72,5 +78,22 @@ class Classifier(nn.Module):
     def __call__(self, pooled_BD: jax.Array, rng: jax.Array | None) -> jax.Array:
         """Returns logits in float32."""
         h_BD = dropout(pooled_BD, self.dropout_rate, rng)
+        logits = Linear((self.classes,), (None,), ("width",), self.std, name="linear")(h_BD)
+        return logits.astype(accumulator(logits.dtype))
+
+
+class SummaryClassifier(nn.Module):
+    """A tanh layer, dropout and one linear map: [B, D] -> [B, C] (XLNet's published code)."""
+
+    classes: int
+    std: float
+    dropout_rate: float
+
+    @nn.compact
+    def __call__(self, pooled_BD: jax.Array, rng: jax.Array | None) -> jax.Array:
+        """Returns logits in float32."""
+        width = pooled_BD.shape[-1]
+        h_BD = Linear((width,), (None,), ("width",), self.std, name="summary")(pooled_BD)
+        h_BD = dropout(jnp.tanh(h_BD), self.dropout_rate, rng)
         logits = Linear((self.classes,), (None,), ("width",), self.std, name="linear")(h_BD)
         return logits.astype(accumulator(logits.dtype))
