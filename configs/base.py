@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
     c.compilation_cache = "~/.cache/pretune/xla"  # compiled programs are kept here; "" for none
 
     c.model = ConfigDict()
-    c.model.family = "bert"  # gpt | bert | roberta | t5; "" takes all of it from init_from
+    c.model.family = "bert"  # gpt | bert | roberta | xlnet | t5; "" takes all from init_from
     c.model.vocab_size = 0  # 0: the tokenizer's
     c.model.width = 128  # size of the hidden states
     c.model.num_layers = 2
@@ -40,6 +40,11 @@ def get_config() -> ConfigDict:
     c.model.relative_buckets = 32  # of distances that share a position bias (T5)
     c.model.relative_max_distance = 128  # from here on distances share the last bucket (T5)
     c.model.tie_embeddings = True  # the output weights are the token embedding (T5)
+    c.model.mem_len = 0  # states of earlier tokens that each layer keeps; 0: no memory (XLNet)
+    c.model.reuse_len = 0  # the first tokens of a row go into it; 0: all (XLNet)
+    c.model.attention_type = "bi"  # bi: all tokens see each other; uni: the earlier ones (XLNet)
+    c.model.clamp_length = 0  # farther tokens count as this far; 0: no clamping (XLNet)
+    c.model.untie_biases = True  # every layer has its own relative biases (XLNet)
     c.model.dropout = 0.1  # of embeddings, attention weights and residual branches
     c.model.activation = "gelu"  # gelu (exact) | gelu_tanh | relu; T5 also gated_ and one
     c.model.layer_norm_epsilon = 1e-12
@@ -53,6 +58,9 @@ def get_config() -> ConfigDict:
     c.objective.mask_rate = 0.15  # share of the tokens that are predicted (masked_lm*)
     c.objective.whole_word = False  # mask all pieces of a word together (masked_lm*)
     c.objective.whole_sentences = False  # rows begin and end with sentences (masked_lm)
+    c.objective.span_context = 6  # K: one token in about K is predicted (permutation_lm)
+    c.objective.max_span = 5  # words of a predicted span, at most (permutation_lm)
+    c.objective.bidirectional = True  # half of the rows read the text backwards (permutation_lm)
     c.objective.pooling = "own"  # what is classified: own ([CLS] or last token) | mean of all
     c.objective.noise_rate = (
         0.15  # share of the tokens that are dropped (span_corruption, multitask)
@@ -100,7 +108,7 @@ def get_config() -> ConfigDict:
     c.optimizer.weight_decay = 0.01
     c.optimizer.clip_norm = 1.0  # of the global gradient; 0: no clipping
     # (pattern, group) pairs: the first pattern found in a parameter's path gives its group.
-    c.optimizer.rules = ((r"/(bias|scale)$", "no_decay"), (r"", "decay"))
+    c.optimizer.rules = ((r"(bias|/scale)$", "no_decay"), (r"", "decay"))
     # group -> (learning rate factor, weight decay factor); a factor (0, 0) freezes the group.
     c.optimizer.groups = ConfigDict({"decay": (1.0, 1.0), "no_decay": (1.0, 0.0)})
 

@@ -1,5 +1,6 @@
 """The one door to the data: from the config to rows for training and for evaluation."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from input_pipeline.config_sources import prepare_tokenizer, source_specs
+from input_pipeline.contiguous import ContiguousRows, Lanes, share_lanes
 from input_pipeline.errors import DataError
 from input_pipeline.packing import ChainedRows, ExampleRows, RowSource, SentenceRows, StreamRows
 from input_pipeline.sources import SourceSpec, fingerprint, read_documents, read_examples
@@ -20,7 +22,7 @@ from input_pipeline.tokenizers import Tokenizer
 
 __all__ = ["Prepared", "holdout_cut", "prepare_rows", "prepare_tokenizer"]
 
-KINDS = ("stream", "sentences", "full_sentences", "examples")
+KINDS = ("stream", "contiguous", "sentences", "full_sentences", "examples")
 _STORE_VERSION = 1  # part of every store's name: raise it when what a store holds changes
 _SHOWN = ("tokens", "bytes", "documents", "sentences", "examples")
 _PLACES = ("data_dir", "cache_dir", "prefetch")  # do not change what training reads
@@ -105,14 +107,6 @@ def holdout_cut(store: TokenStore, fraction: float) -> int:
     return following if following - exact <= (total - exact) / 2 else exact
 
 
-def _text_rows(
-    store: TokenStore, kind: str, start: int, stop: int, length: int, seed: int | None
-) -> RowSource:
-    if kind in ("sentences", "full_sentences"):
-        return SentenceRows(store, start, stop, length, crossing=kind == "full_sentences")
-    return StreamRows(store, start, stop, length, seed)
-
-
 @dataclass(frozen=True)
 class _Parts:
     """One row source a training source, and (source, rows) of what is held out."""
@@ -124,9 +118,24 @@ class _Parts:
 
 
 def _prepare_text(
-    data: ConfigDict, tokenizer: Tokenizer, kind: str, length: int, cache_dir: Path, seed: int
+    data: ConfigDict,
+    tokenizer: Tokenizer,
+    kind: str,
+    length: int,
+    cache_dir: Path,
+    seed: int,
+    lanes: Lanes | None,
 ) -> _Parts:
     sentences = kind in ("sentences", "full_sentences")
+
+    def rows(store: TokenStore, start: int, stop: int, seed: int | None, share: int) -> RowSource:
+        if lanes:
+            stride, both = lanes.stride, lanes.bidirectional
+            return ContiguousRows(store, start, stop, length, stride, share, both, seed)
+        if sentences:
+            return SentenceRows(store, start, stop, length, crossing=kind == "full_sentences")
+        return StreamRows(store, start, stop, length, seed)
+
     specs, eval_specs = source_specs(data, data.source, data.split), _eval_specs(data)
     stores = [_text_store(spec, tokenizer, cache_dir, sentences) for spec in specs]
     hold_out = 0.0 if eval_specs else data.holdout
@@ -137,9 +146,10 @@ def _prepare_text(
                 f"--config.data.holdout={hold_out} leaves no text to train on in"
                 f" '{store.folder.name}' ({len(store.tokens)} tokens); lower it or add text"
             )
+    shares = share_lanes(_mixture_weights(data, cuts), lanes.train) if lanes else [0] * len(cuts)
     train = [
-        _text_rows(store, kind, 0, cut, length, seed + number)
-        for number, (store, cut) in enumerate(zip(stores, cuts, strict=True))
+        rows(store, 0, cut, seed + number, share)
+        for number, (store, cut, share) in enumerate(zip(stores, cuts, shares, strict=True))
     ]
     if eval_specs:
         eval_stores = [_text_store(spec, tokenizer, cache_dir, sentences) for spec in eval_specs]
@@ -147,9 +157,9 @@ def _prepare_text(
     else:
         held = zip(specs, stores, cuts, strict=True)
         parts = [(spec, s, cut) for spec, s, cut in held if cut < len(s.tokens)]
+    share = lanes.evaluation if lanes else 0
     evaluation = [
-        (spec, _text_rows(store, kind, start, len(store.tokens), length, None))
-        for spec, store, start in parts
+        (spec, rows(store, start, len(store.tokens), None, share)) for spec, store, start in parts
     ]
     return _Parts(stores, train, evaluation, ())
 
@@ -205,11 +215,11 @@ def _within_budget(train: Sequence[ExampleRows], budget: int, seed: int) -> list
     ]
 
 
-def _mixture_weights(data: ConfigDict, train: Sequence[RowSource]) -> list[float]:
-    weights = [float(w) for w in data.weights] or [float(len(rows)) for rows in train]
-    if len(weights) != len(train) or min(weights) < 0 or sum(weights) == 0:
+def _mixture_weights(data: ConfigDict, sizes: Sequence[int]) -> list[float]:
+    weights = [float(w) for w in data.weights] or [float(size) for size in sizes]
+    if len(weights) != len(sizes) or min(weights) < 0 or sum(weights) == 0:
         raise DataError(
-            f"--config.data.weights has {len(weights)} numbers for {len(train)} sources; give each"
+            f"--config.data.weights has {len(weights)} numbers for {len(sizes)} sources; give each"
             " source one, none below 0"
         )
     return [weight / sum(weights) for weight in weights]
@@ -229,18 +239,21 @@ def prepare_rows(
     length: int,
     cache_dir: str | os.PathLike,
     seed: int,
+    lanes: Lanes | None = None,
 ) -> Prepared:
     """Tokenise what the config names (once: stores are kept in `cache_dir`) and give its rows.
 
     Args:
         data: config.data.
         tokenizer: the run's tokenizer.
-        kind: "stream" (windows), "sentences" (rows of one document's sentences), "full_sentences"
-            (rows of sentences that go on with the next document) or "examples" (labelled).
+        kind: "stream" (windows), "contiguous" (the same, batch after batch), "sentences" (rows of
+            one document's sentences), "full_sentences" (rows of sentences that go on with the next
+            document) or "examples" (labelled).
         length: tokens of a row; examples come whole.
         cache_dir: where token stores are kept; each is named after source, content, tokenizer and
             options, so runs share it.
         seed: of the windows' phases and of the examples within the budget.
+        lanes: how contiguous rows are cut; None for other kinds.
 
     Raises:
         DataError: anything about the data that the user has to mend.
@@ -251,8 +264,8 @@ def prepare_rows(
     if kind == "examples":
         parts = _prepare_examples(data, tokenizer, cache_dir, seed)
     else:
-        parts = _prepare_text(data, tokenizer, kind, length, cache_dir, seed)
-    weights = _mixture_weights(data, parts.train)
+        parts = _prepare_text(data, tokenizer, kind, length, cache_dir, seed, lanes)
+    weights = _mixture_weights(data, [len(rows) for rows in parts.train])
     specs = source_specs(data, data.source, data.split)
     # A small budget may leave a source without examples.
     used = [number for number, rows in enumerate(parts.train) if len(rows)]
@@ -277,7 +290,7 @@ def prepare_rows(
         fingerprint=_digest(
             [store.folder.name for store in parts.stores],
             {key: value for key, value in data.to_dict().items() if key not in _PLACES},
-            [kind, length, seed],
+            [kind, length, seed, lanes and dataclasses.astuple(lanes)],
         ),
         summary=summary,
     )

@@ -198,6 +198,11 @@ class ChainedRows:
         self._sources = list(sources)
         self._ends = np.cumsum([len(source) for source in sources])
 
+    @property
+    def lanes(self) -> int:
+        """Rows of a batch of contiguous rows; 0 for rows of other kinds."""
+        return getattr(self._sources[0], "lanes", 0)
+
     def __len__(self) -> int:
         """Return the number of rows of all sources."""
         return int(self._ends[-1])

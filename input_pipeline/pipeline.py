@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import grain.python as grain
 import numpy as np
 
+from input_pipeline.contiguous import ContiguousOrder, ContiguousRows
 from input_pipeline.errors import DataError
 from input_pipeline.packing import Row, RowSource
 
@@ -118,7 +119,7 @@ def train_batches(
         rows: one or several sources of rows.
         weights: the rate of each source, of any sum.
         features: (row, rng) -> arrays of fixed shapes; rng is keyed by (seed, row of the run), so
-            every epoch draws anew.
+            every epoch draws anew. (Contiguous rows come in order, at the rates of their lanes.)
         batch_size: rows of the global batch.
         seed: of order, mixture and features.
         start_step: the first step asked for; reaching it costs nothing.
@@ -131,7 +132,8 @@ def train_batches(
         DataError: the batch does not divide among the processes.
     """
     part = _check(batch_size, process_index, process_count)
-    order = mixture(rows, weights, seed)
+    contiguous = isinstance(rows[0], ContiguousRows)
+    order = ContiguousOrder(rows) if contiguous else mixture(rows, weights, seed)
 
     def make(step: int) -> Batch:
         examples = []
@@ -165,7 +167,8 @@ def eval_batches(
         features: (row, rng) -> arrays of fixed shapes.
         batch_size: rows of the global batch.
         seed: of the features.
-        max_rows: at most so many rows, spread evenly over all; 0 for all.
+        max_rows: at most so many rows, spread evenly over all (the first of each lane, where
+            rows are contiguous); 0 for all.
         process_index: this process.
         process_count: how many there are.
         prefetch: batches made ahead in threads; 0 for none.
@@ -175,7 +178,7 @@ def eval_batches(
     count = min(size, max_rows) if max_rows else size
 
     def example(number: int) -> Batch:
-        index = number * size // count
+        index = number if getattr(rows, "lanes", 0) else number * size // count
         rng = _rng(seed, _EVAL, index)
         return features(rows.row(0, index, rng), rng)
 

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from model import bert, gpt, roberta, t5
+from model import bert, gpt, roberta, t5, xlnet
 from model.errors import ModelError
 from model.heads import Classifier, Heads, gather_positions, mean_token
 from model.layers import activation, split
@@ -23,6 +23,7 @@ FAMILIES = {
     "gpt": (gpt, gpt.GPT),
     "bert": (bert, bert.BERT),
     "roberta": (roberta, roberta.RoBERTa),
+    "xlnet": (xlnet, xlnet.XLNet),
     "t5": (t5, t5.T5),
 }
 
@@ -37,12 +38,15 @@ class Model:
         [B, T, D], `caches`, and, by head: `logits` [B, P, V], `next_sentence_logits` [B, 2],
         `class_logits` [B, C], `qa_logits` [B, T, 2], `token_logits` [B, T, C]. `rng` None: no
         dropout.
+      carry: ``carry(rows) -> caches`` before the first of a run of batches, for a model that
+        keeps a memory from one to the next; {} for others.
       axes: the tree of `params` with a tuple of logical axis names in place of each array.
       shapes: the tree of `params` with a ShapeDtypeStruct in place of each array.
     """
 
     init: Callable[[jax.Array], Params]
     apply: Callable[..., dict[str, Any]]
+    carry: Callable[[int], dict[str, jax.Array]]
     axes: Params
     shapes: Params
 
@@ -81,7 +85,9 @@ class _Head(nn.Module):
         outputs = {}
         if self.heads.lm:
             hidden = out.hidden_BTD
-            if "target_positions" in batch:
+            if out.predicted_BPD is not None:
+                hidden = out.predicted_BPD
+            elif "target_positions" in batch:
                 hidden = gather_positions(hidden, batch["target_positions"])
             outputs["logits"] = self.lm(hidden, table_VD)
         if self.heads.next_sentence:
@@ -160,6 +166,12 @@ def build(config: Any, heads: Heads) -> Model:
             f"Next-sentence prediction needs a pooled first token, which family {config.family!r} "
             "does not have; use config.model.family='bert' or another objective."
         )
+    if heads.permuted and config.family != "xlnet":
+        raise ModelError(
+            f"Predicting tokens in a permuted order needs two streams, which family "
+            f"{config.family!r} does not have; use config.model.family='xlnet' or another "
+            "objective."
+        )
     if heads.pooling not in ("own", "mean"):
         raise ModelError(f"config.objective.pooling is {heads.pooling!r}; use 'own' or 'mean'.")
     module_file, backbone = FAMILIES[config.family]
@@ -178,6 +190,9 @@ def build(config: Any, heads: Heads) -> Model:
     ):
         return module.apply({"params": params}, batch, rng, **caches)
 
+    def carry(rows: int) -> dict[str, jax.Array]:
+        return xlnet.empty_memory(own, rows) if config.family == "xlnet" else {}
+
     axes = jax.tree.map(lambda box: box.names, boxed, is_leaf=is_box)
     axes = {"backbone": axes["backbone"], "head": axes.get("head", {})}
-    return Model(init, apply, axes, jax.eval_shape(init, jax.random.key(0)))
+    return Model(init, apply, carry, axes, jax.eval_shape(init, jax.random.key(0)))

@@ -11,7 +11,7 @@ from model.heads import Heads
 
 
 def forward_flops(config: Any, heads: Heads, length: int, targets: int) -> int:
-    """FLOPs of one row.
+    """FLOPs of one row, with a full memory where the family has one.
 
     Args:
       config: ``config.model``.
@@ -26,6 +26,10 @@ def forward_flops(config: Any, heads: Heads, length: int, targets: int) -> int:
     if config.family == "t5":
         classifier = 2 * width * heads.num_labels
         return _encoder_decoder_flops(config, length, targets if heads.lm else 0) + classifier
+    if config.family == "xlnet":
+        total = config.num_layers * _xlnet_layer(config, heads, length, targets)
+        total += targets * 2 * width * config.vocab_size if heads.lm else 0
+        return total + (2 * width * (width + heads.num_labels) if heads.num_labels else 0)
     projections = 2 * length * (4 * width * width + 2 * width * config.mlp_width)
     attention = 2 * 2 * length * length * width
     total = config.num_layers * (projections + attention)
@@ -53,6 +57,18 @@ def _encoder_decoder_flops(config: Any, source: int, target: int) -> int:
     decoder += source * half_attention if target else 0
     layers = config.num_decoder_layers or config.num_layers
     return config.num_layers * encoder + layers * decoder + target * 2 * width * config.vocab_size
+
+
+def _xlnet_layer(config: Any, heads: Heads, length: int, targets: int) -> int:
+    """FLOPs of one layer; the projected sine table is left out, which all rows share."""
+    width = config.width
+    queries = length + (targets if heads.permuted else 0)
+    keys = length + (config.mem_len if heads.permuted else 0)
+    distances = keys + length
+    projections = 2 * width * width * (2 * queries + 2 * keys)
+    feed_forward = 2 * queries * 2 * width * config.mlp_width
+    attention = 2 * queries * width * (2 * keys + distances + 2)  # two for the segments
+    return projections + feed_forward + attention
 
 
 def training_flops(config: Any, heads: Heads, length: int, targets: int) -> int:

@@ -24,6 +24,7 @@ class Heads:
       pooling: what is classified: "own", the family's pooled state, or "mean", of all tokens.
       span: where an answer begins and ends, two scores a token (`qa_logits` [B, T, 2]).
       num_token_labels: classify each token into so many classes (`token_logits` [B, T, C]).
+      permuted: tokens are predicted in the batch's `factorization_order` (XLNet's query stream).
     """
 
     lm: bool = False
@@ -32,18 +33,22 @@ class Heads:
     pooling: str = "own"
     span: bool = False
     num_token_labels: int = 0
+    permuted: bool = False
 
 
 class Backbone(NamedTuple):
-    """What a backbone returns: states [B, T, D], pooled [B, D], and the decoding caches.
+    """What a backbone returns: states [B, T, D], pooled [B, D], and what it keeps of the tokens.
 
     Of an encoder-decoder, the states are the decoder's and the pooled one is the encoder's: None
     where the encoder did not run.
+
+    predicted_BPD: the states at `target_positions`, where these are not among hidden_BTD.
     """
 
     hidden_BTD: jax.Array
     pooled_BD: jax.Array | None
-    caches: list[Any] | None
+    caches: Any
+    predicted_BPD: jax.Array | None = None
 
 
 def last_token(hidden_BTD: jax.Array, segments_BT: jax.Array | None) -> jax.Array:

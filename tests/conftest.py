@@ -54,7 +54,9 @@ def tiny():
             "model.layer_norm_epsilon": 1e-5,
             "objective.name": "causal_lm",
         }
-        return _set(config, {**common, **(gpt if family == "gpt" else {}), **(changes or {})})
+        xlnet = {"objective.name": "permutation_lm"}
+        own = {"gpt": gpt, "xlnet": xlnet}.get(family, {})
+        return _set(config, {**common, **own, **(changes or {})})
 
     return make
 

@@ -37,7 +37,7 @@ def _define(values: flags.FlagValues, argv: Sequence[str]) -> None:
 
 
 def random_example(rows: str, window: int, vocab: int, rng: np.random.Generator) -> dict[str, Any]:
-    """A row as input_pipeline/packing.py gives it, of random ids."""
+    """A row as input_pipeline gives it, of random ids."""
     tokens = rng.integers(0, vocab, max(window, 1)).astype(np.int32)
     sentences = {
         "tokens": tokens[: window // 2],
@@ -51,6 +51,7 @@ def random_example(rows: str, window: int, vocab: int, rng: np.random.Generator)
             "segment_ids": np.ones(window, np.int32),
             "positions": np.arange(window, dtype=np.int32),
         },
+        "contiguous": {"tokens": tokens, "elsewhere": tokens, "backward": 0, "continues": 1},
         "sentences": sentences,
         "full_sentences": {**sentences, "tokens": tokens},
         "examples": {"tokens_a": tokens, "tokens_b": tokens[:0], "label": 0},

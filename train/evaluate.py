@@ -14,14 +14,21 @@ from train.program import Program
 Batches = Callable[[], Iterable[dict[str, np.ndarray]]]
 
 
-def evaluate(program: Program, params: Any, splits: dict[str, Batches]) -> dict[str, float]:
-    """Exact means over each split, as ``{split/name: value}`` ("eval/loss", ...)."""
+def evaluate(
+    program: Program, params: Any, splits: dict[str, Batches], rows: int
+) -> dict[str, float]:
+    """Exact means over each split, as ``{split/name: value}`` ("eval/loss", ...).
+
+    A model with memory begins each split with an empty one and carries it through the batches, of
+    `rows` rows: the training's own memory has no part in it.
+    """
     flat = {}
     for name, batches in splits.items():
-        total = metrics.add(
-            program.eval_step(params, to_devices(batch, program.mesh)) for batch in batches()
-        )
-        flat |= metrics.means(total, name, program.objective.losses)
+        carry, found = program.carry(rows), []
+        for batch in batches():
+            values, carry = program.eval_step(params, to_devices(batch, program.mesh), carry)
+            found.append(values)
+        flat |= metrics.means(metrics.add(found), name, program.objective.losses)
     return flat
 
 

@@ -244,7 +244,9 @@ class _Run:
         if not self.splits:
             return None
         began = time.perf_counter()
-        self.last_eval = evaluate(self.setup.program, state.params, self.splits)
+        config = self.setup.config
+        rows = config.evaluation.batch_size or config.batch_size
+        self.last_eval = evaluate(self.setup.program, state.params, self.splits, rows)
         self.writer.write(step, self.last_eval)
         self.clock += time.perf_counter() - began
         main = {
@@ -258,7 +260,13 @@ class _Run:
         if not self.splits:
             return
         name, batches = next(iter(self.splits.items()))
-        found = jax.eval_shape(self.setup.program.eval_step, state.params, next(iter(batches())))
+        program, processes = self.setup.program, jax.process_count()
+        batch = {
+            key: jax.ShapeDtypeStruct((processes * len(part), *part.shape[1:]), part.dtype)
+            for key, part in next(iter(batches())).items()
+        }
+        carry = jax.eval_shape(lambda: program.carry(len(batch["tokens"])))
+        found, _ = jax.eval_shape(program.eval_step, state.params, batch, carry)
         known = sorted({f"{name}/{metric}" for metric in [*found, "loss"]})
         rule = self.setup.config.evaluation
         if rule.metric not in known:

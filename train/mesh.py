@@ -57,6 +57,11 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def by_rows(mesh: Mesh) -> NamedSharding:
+    """The first dimension, rows of a batch, split over data and fsdp."""
+    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+
+
 def param_shardings(axes: Any, shapes: Any, mesh: Mesh, rules: Any) -> Any:
     """A sharding for each parameter from its logical axis names."""
     return jax.tree.map(
@@ -68,7 +73,7 @@ def param_shardings(axes: Any, shapes: Any, mesh: Mesh, rules: Any) -> Any:
 
 def to_devices(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """This process's rows of a global batch as global arrays, rows split over data and fsdp."""
-    sharding = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
     return {
-        key: jax.make_array_from_process_local_data(sharding, rows) for key, rows in batch.items()
+        key: jax.make_array_from_process_local_data(by_rows(mesh), rows)
+        for key, rows in batch.items()
     }

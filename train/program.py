@@ -32,7 +32,9 @@ class Program:
     Attributes:
       init: ``init(key) -> State``, created in place on the mesh.
       train_step: ``train_step(state, batch, key) -> (state, metrics)``; the state is donated.
-      eval_step: ``eval_step(params, batch) -> metrics``.
+      eval_step: ``eval_step(params, batch, carry) -> (metrics, carry)``.
+      carry: ``carry(rows) -> carry`` before the first batch; {} unless the rows are contiguous and
+        the model keeps a memory.
       predict: ``predict(params, batch) -> arrays``; None where the objective has none.
       reset: ``reset(params) -> State`` at step 0 with these parameters (after `init_from`).
       shardings: of the State.
@@ -46,6 +48,7 @@ class Program:
     init: Callable[[jax.Array], State]
     train_step: Callable[..., Any]
     eval_step: Callable[..., Any]
+    carry: Callable[[int], Any]
     predict: Callable[..., Any] | None
     reset: Callable[[Any], State]
     shardings: State
@@ -72,7 +75,10 @@ def _make(key: str, num_labels: int) -> Program:
     objective = objectives.build(config, num_labels)
     model = build(config.model, objective.head())
     optimizer = make_optimizer(config.optimizer, config.steps, model.shapes)
-    places = shardings(model, optimizer, mesh, config.sharding)
+    contiguous = objective.rows == "contiguous"
+    rows = config.batch_size if contiguous else 0
+    places = shardings(model, optimizer, mesh, config.sharding, rows)
+    carry = lambda rows: model.carry(rows) if contiguous else {}  # noqa: E731
 
     def jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -84,14 +90,17 @@ def _make(key: str, num_labels: int) -> Program:
 
     step = bind(train_step, model, objective, optimizer, config.accumulate)
     flops = training_flops(config.model, objective.head(), config.length, objective.targets)
-    fresh = lambda rng: create(model, optimizer, rng)  # noqa: E731
+    fresh = lambda rng: create(model, optimizer, rng, rows)  # noqa: E731
     return Program(
         model=model,
         objective=objective,
         mesh=mesh,
         init=jit(fresh, out_shardings=places),
         train_step=jit(step, donate_argnums=0, out_shardings=(places, replicated(mesh))),
-        eval_step=jit(bind(eval_step, model, objective), out_shardings=replicated(mesh)),
+        eval_step=jit(
+            bind(eval_step, model, objective), out_shardings=(replicated(mesh), places.carry)
+        ),
+        carry=jax.jit(carry, static_argnums=0, out_shardings=places.carry),
         predict=jit(bind(predict_step, model, objective), out_shardings=replicated(mesh))
         if hasattr(objective, "predict")
         else None,

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from input_pipeline.contiguous import Lanes
 from input_pipeline.dataset import Prepared, prepare_rows, prepare_tokenizer
 from input_pipeline.tokenizers import load_tokenizer
 from model.api import build, family_config
@@ -23,7 +24,7 @@ from train.workdir import read_config
 # What makes one architecture; the rest of config.model may differ between two runs of it.
 ARCHITECTURE = (
     "family", "vocab_size", "width", "num_layers", "num_heads", "mlp_width", "max_length",
-    "num_token_types", "activation", "layer_norm_epsilon",
+    "num_token_types", "activation", "layer_norm_epsilon", "clamp_length", "untie_biases",
 )  # fmt: skip
 
 
@@ -102,10 +103,11 @@ def check(config: ConfigDict) -> None:
 
 def check_length(config: ConfigDict) -> None:
     """UserError if rows are longer than the model's position table or too short to hold text."""
-    if config.length > config.model.max_length:
+    limit = getattr(family_config(config.model), "max_length", config.length)
+    if config.length > limit:
         raise UserError(
             f"config.length {config.length} is longer than the model's position table "
-            f"(config.model.max_length {config.model.max_length}); shorten the rows or, when "
+            f"(config.model.max_length {limit}); shorten the rows or, when "
             "training from scratch, enlarge the table."
         )
     if config.length < 8:
@@ -133,8 +135,16 @@ def set_up(config: ConfigDict, workdir: pathlib.Path) -> Setup:
             f"{config.model.vocab_size} (config.model.vocab_size); use the tokenizer that the "
             "model was trained with, or a larger table."
         )
-    window = objectives.build(config, num_labels=1 if kind == "examples" else 0).window
-    data = prepare_rows(config.data, tokenizer, kind, window, cache, config.seed)
+    objective = objectives.build(config, num_labels=1 if kind == "examples" else 0)
+    lanes = None
+    if kind == "contiguous":
+        lanes = Lanes(
+            train=config.batch_size,
+            evaluation=config.evaluation.batch_size or config.batch_size,
+            stride=objective.stride,
+            bidirectional=config.objective.bidirectional,
+        )
+    data = prepare_rows(config.data, tokenizer, kind, objective.window, cache, config.seed, lanes)
     if jax.process_count() > 1 and jax.process_index() == 0:
         sync_global_devices("data is ready")
     program = make_program(config, len(data.label_names))

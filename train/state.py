@@ -9,7 +9,7 @@ import optax
 from jax.sharding import Mesh
 
 from model.api import Model
-from train.mesh import param_shardings, replicated
+from train.mesh import by_rows, param_shardings, replicated
 
 
 @jax.tree_util.register_dataclass
@@ -21,7 +21,8 @@ class State:
       step: [] int32, steps done.
       params: ``{"backbone": ..., "head": ...}``.
       opt_state: optax's.
-      carry: what a model carries from step to step (XLNet's memory); {} for others.
+      carry: what the model keeps from step to step, each leaf [B, ...] (XLNet's memory); {} for
+        others.
     """
 
     step: jax.Array
@@ -30,17 +31,23 @@ class State:
     carry: Any
 
 
-def create(model: Model, optimizer: optax.GradientTransformation, rng: jax.Array) -> State:
-    """A fresh state."""
+def create(
+    model: Model, optimizer: optax.GradientTransformation, rng: jax.Array, rows: int = 0
+) -> State:
+    """A fresh state; with an empty carry for `rows` contiguous rows, 0 where they are not."""
     params = model.init(rng)
-    return State(jnp.zeros((), jnp.int32), params, optimizer.init(params), {})
+    carry = model.carry(rows) if rows else {}
+    return State(jnp.zeros((), jnp.int32), params, optimizer.init(params), carry)
 
 
 def shardings(
-    model: Model, optimizer: optax.GradientTransformation, mesh: Mesh, rules: Any
+    model: Model, optimizer: optax.GradientTransformation, mesh: Mesh, rules: Any, rows: int
 ) -> State:
-    """The state's tree with a sharding for each array; moments lie where their parameter lies."""
-    shapes = jax.eval_shape(lambda: create(model, optimizer, jax.random.key(0)))
+    """The state's tree with a sharding for each array.
+
+    Moments lie where their parameter lies, the carry where the rows of a batch lie.
+    """
+    shapes = jax.eval_shape(lambda: create(model, optimizer, jax.random.key(0), rows))
     params = param_shardings(model.axes, model.shapes, mesh, rules)
     whole = replicated(mesh)
     opt_state = optax.tree_utils.tree_map_params(
@@ -51,4 +58,5 @@ def shardings(
         transform_non_params=lambda _: whole,
         is_leaf=lambda leaf: isinstance(leaf, optax.MaskedNode),
     )
-    return State(whole, params, opt_state, {})
+    carry = jax.tree.map(lambda _: by_rows(mesh), shapes.carry)
+    return State(whole, params, opt_state, carry)

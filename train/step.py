@@ -14,36 +14,45 @@ from train.state import State
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
 
 
-def _gradients(model: Model, objective: Any, params: Any, batch: Any, rng: Any, accumulate: int):
-    """Gradients of the loss over the global batch, and (sum, weight) of every loss and metric.
+def _gradients(
+    model: Model, objective: Any, state: State, batch: Any, rng: Any, accumulate: int
+) -> tuple[Any, Metrics, Any]:
+    """Gradients of the loss over the global batch, (sum, weight) of every loss and metric, carry.
 
     The denominators are those of the whole batch, so that micro-batches with few and with many
     targets count as they would in one piece. Reading them off the loss costs nothing: its weights
     depend on the batch alone, and XLA drops the forward pass that nobody reads.
     """
-    whole, _ = objective.loss(model.apply, params, batch, rng)
+    whole, _, _ = objective.loss(model.apply, state.params, batch, rng, state.carry)
     denominators = {name: jnp.maximum(weight, 1) for name, (_, weight) in whole.items()}
 
-    def loss(params: Any, rows: Any, rng: Any) -> tuple[jax.Array, Metrics]:
-        losses, metrics = objective.loss(model.apply, params, rows, rng)
+    def loss(params: Any, rows: Any, carry: Any, rng: Any) -> tuple[jax.Array, Any]:
+        losses, metrics, carry = objective.loss(model.apply, params, rows, rng, carry)
         total = sum(value / denominators[name] for name, (value, _) in losses.items())
-        return total, {**metrics, **losses}
+        return total, ({**metrics, **losses}, carry)
 
-    gradient = jax.grad(loss, has_aux=True)
+    def gradient(rows: Any, carry: Any, rng: Any) -> tuple[Any, Any]:
+        grads, (metrics, carry) = jax.grad(loss, has_aux=True)(state.params, rows, carry, rng)
+        return (grads, metrics), carry
+
     if accumulate == 1:
-        return gradient(params, batch, rng)
+        (grads, metrics), carry = gradient(batch, state.carry, rng)
+        return grads, metrics, carry
 
-    def add(total: Any, xs: Any) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, gradient(params, *xs)), None
+    def add(total: Any, xs: Any) -> tuple[Any, Any]:
+        sums, carry = gradient(*xs)
+        return jax.tree.map(jnp.add, total, sums), carry
 
     # Micro-batch i takes rows i, i + k, ...: every device keeps its own rows.
-    micro = jax.tree.map(
-        lambda x: jnp.swapaxes(x.reshape(-1, accumulate, *x.shape[1:]), 0, 1), batch
+    micro, carry = jax.tree.map(
+        lambda x: jnp.swapaxes(x.reshape(-1, accumulate, *x.shape[1:]), 0, 1), (batch, state.carry)
     )
-    rngs = jax.random.split(rng, accumulate)
-    shapes = jax.eval_shape(gradient, params, jax.tree.map(lambda x: x[0], micro), rng)
+    xs = (micro, carry, jax.random.split(rng, accumulate))
+    shapes, _ = jax.eval_shape(gradient, *jax.tree.map(lambda x: x[0], xs))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    return jax.lax.scan(add, zeros, (micro, rngs))[0]
+    (grads, metrics), carry = jax.lax.scan(add, zeros, xs)
+    rejoin = lambda x: jnp.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:])  # noqa: E731
+    return grads, metrics, jax.tree.map(rejoin, carry)
 
 
 def train_step(
@@ -70,17 +79,19 @@ def train_step(
       The next state, and (sum, weight) of every loss and metric, with `gradient_norm`.
     """
     rng = jax.random.fold_in(key, state.step)
-    grads, metrics = _gradients(model, objective, state.params, batch, rng, accumulate)
+    grads, metrics, carry = _gradients(model, objective, state, batch, rng, accumulate)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics["gradient_norm"] = (optax.tree.norm(grads), jnp.ones(()))
-    return State(state.step + 1, params, opt_state, state.carry), metrics
+    return State(state.step + 1, params, opt_state, carry), metrics
 
 
-def eval_step(model: Model, objective: Any, params: Any, batch: dict[str, jax.Array]) -> Metrics:
-    """(sum, weight) of every loss and metric on one batch, without dropout."""
-    losses, metrics = objective.loss(model.apply, params, batch, None)
-    return {**metrics, **losses}
+def eval_step(
+    model: Model, objective: Any, params: Any, batch: dict[str, jax.Array], carry: Any
+) -> tuple[Metrics, Any]:
+    """(sum, weight) of every loss and metric on one batch, without dropout; and the next carry."""
+    losses, metrics, carry = objective.loss(model.apply, params, batch, None, carry)
+    return {**metrics, **losses}, carry
 
 
 def predict_step(model: Model, objective: Any, params: Any, batch: dict[str, jax.Array]) -> Any:

@@ -109,13 +109,8 @@ def test_wide_beams_find_the_best_of_all_texts(gpt):
         if 2 not in text[:-1] and (length == 3 or text[-1] == 2)
     ]
     for prompt, found in zip(PROMPTS, run(Beams(VOCAB**2), new_tokens=3), strict=True):
-        score = (
-            lambda text, p=prompt: (
-                sum(  # noqa: E731
-                    log_probs((*p, *text[:i]))[token] for i, token in enumerate(text)
-                )
-                / len(text)
-            )
+        score = lambda text, p=prompt: (
+            sum(log_probs((*p, *text[:i]))[token] for i, token in enumerate(text)) / len(text)
         )
         best = max(every, key=score)
         assert found == (best[:-1] if best[-1] == 2 else best)

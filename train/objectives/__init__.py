@@ -1,17 +1,20 @@
 """What is learned: one file an objective, found by its name (``config.objective.name``).
 
 Each module has a frozen dataclass `Objective` whose fields are filled from ``config.objective`` (or
-are `length`, `num_labels`), with:
-  rows: which rows it reads ("stream", "sentences", "full_sentences", "examples"; those of
-    input_pipeline/packing.py).
+are `length`, `num_labels` and what `build` takes from ``config.model``), with:
+  rows: which rows it reads ("stream", "sentences", "full_sentences", "examples":
+    input_pipeline/packing.py; "contiguous": input_pipeline/contiguous.py, whose row b continues
+    row b of the step before).
   window: how many tokens of text fill one row.
   losses: the names of the parts of its loss.
   targets: at how many positions of a row a token is predicted.
   head(): the Heads it needs.
   features(example, rng, tokenizer): the host half, numpy: one row of fixed shapes.
-  loss(apply, params, batch, rng) -> (losses, metrics): the device half. Both are dicts of
-    (sum, weight) pairs; the loss that is minimised is the sum over `losses` of sum / weight, with
-    weights counted over the global batch. `rng` None means evaluation.
+  loss(apply, params, batch, rng, carry) -> (losses, metrics, carry): the device half. The first
+    two are dicts of (sum, weight) pairs; the loss that is minimised is the sum over `losses` of
+    sum / weight, with weights counted over the global batch. `rng` None means evaluation. `carry`
+    is what the model keeps from batch to batch (`Model.carry`, each leaf [B, ...]); it is {} and
+    goes back as it came unless the rows are contiguous.
 and, where there is something to collect example by example,
   predict(apply, params, batch) -> dict of arrays [B, ...].
 """
@@ -27,6 +30,7 @@ import numpy as np
 
 from configs.base import choose
 
+CLS_LAST = ("xlnet",)  # families whose [CLS] stands behind the text (Yang et al. 2019, 2.5)
 Pair = tuple[jax.Array, jax.Array]
 NAMES = sorted(p.stem for p in pathlib.Path(__file__).parent.glob("*.py") if p.stem != "__init__")
 
@@ -39,7 +43,14 @@ def load(config: Any) -> type:
 
 def build(config: Any, num_labels: int) -> Any:
     """The objective of a config; `num_labels` comes from the data (0 where there are no labels)."""
-    known = {**config.objective, "length": config.length, "num_labels": num_labels}
+    known = {
+        **config.objective,
+        "length": config.length,
+        "num_labels": num_labels,
+        "cls_last": config.model.family in CLS_LAST,
+        "mem_len": config.model.mem_len,
+        "reuse_len": config.model.reuse_len,
+    }
     cls = load(config)
     return cls(**{f.name: known[f.name] for f in dataclasses.fields(cls)})
 

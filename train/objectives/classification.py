@@ -30,11 +30,13 @@ class Objective:
       length: tokens in a row; longer texts are cut.
       num_labels: classes.
       pooling: "own": the family's pooled state; "mean": the mean of the tokens' states.
+      cls_last: a [SEP] b [SEP] [CLS], and [CLS] is of a third token type (XLNet).
     """
 
     length: int
     num_labels: int
     pooling: str = "own"
+    cls_last: bool = False
     rows: ClassVar[str] = "examples"
     losses: ClassVar[tuple[str, ...]] = ("loss",)
     window: ClassVar[int] = 0
@@ -61,11 +63,13 @@ class Objective:
         middle = end * tokenizer.pair_separators if len(second) else end
         ends = len(middle) + (len(end) if len(second) else 0)
         first, second = truncate_pair(first, second, self.length - len(start) - ends)
-        parts = [start, first, middle]
+        parts = [(start, 0), (first, 0), (middle, 0)]
         if len(second):
-            parts += [second, end]
-        tokens = np.concatenate([np.asarray(part, np.int32) for part in parts])
-        types = np.arange(len(tokens)) >= len(start) + len(first) + len(middle)
+            parts += [(second, 1), (end, 1)]
+        if self.cls_last:
+            parts = [*parts[1:], (start, 2)]
+        tokens = np.concatenate([np.asarray(part, np.int32) for part, _ in parts])
+        types = np.repeat([kind for _, kind in parts], [len(part) for part, _ in parts])
         return {
             "tokens": pad(tokens, self.length, "int32"),
             "segment_ids": pad(np.ones(len(tokens)), self.length, "int32"),
@@ -75,12 +79,17 @@ class Objective:
         }
 
     def loss(
-        self, apply: Callable[..., Any], params: Any, batch: dict[str, jax.Array], rng: Any
-    ) -> tuple[dict[str, Pair], dict[str, Pair]]:
+        self,
+        apply: Callable[..., Any],
+        params: Any,
+        batch: dict[str, jax.Array],
+        rng: Any,
+        carry: Any,
+    ) -> tuple[dict[str, Pair], dict[str, Pair], Any]:
         """Mean negative log-likelihood of the label, in nats."""
         logits = apply(params, batch, rng)["class_logits"]
         labels = (logits, batch["labels"], batch["label_weights"])
-        return {"loss": cross_entropy(*labels)}, {"accuracy": accuracy(*labels)}
+        return {"loss": cross_entropy(*labels)}, {"accuracy": accuracy(*labels)}, carry
 
     def predict(
         self, apply: Callable[..., Any], params: Any, batch: dict[str, jax.Array]

@@ -154,9 +154,14 @@ class Objective:
         }
 
     def loss(
-        self, apply: Callable[..., Any], params: Any, batch: dict[str, jax.Array], rng: Any
-    ) -> tuple[dict[str, Pair], dict[str, Pair]]:
+        self,
+        apply: Callable[..., Any],
+        params: Any,
+        batch: dict[str, jax.Array],
+        rng: Any,
+        carry: Any,
+    ) -> tuple[dict[str, Pair], dict[str, Pair], Any]:
         """Mean negative log-likelihood of the masked tokens, in nats."""
         logits = apply(params, batch, rng)["logits"]
         targets = (logits, batch["targets"], batch["weights"])
-        return {"loss": cross_entropy(*targets)}, {"accuracy": accuracy(*targets)}
+        return {"loss": cross_entropy(*targets)}, {"accuracy": accuracy(*targets)}, carry

@@ -77,12 +77,17 @@ class Objective:
         }
 
     def loss(
-        self, apply: Callable[..., Any], params: Any, batch: dict[str, jax.Array], rng: Any
-    ) -> tuple[dict[str, Pair], dict[str, Pair]]:
+        self,
+        apply: Callable[..., Any],
+        params: Any,
+        batch: dict[str, jax.Array],
+        rng: Any,
+        carry: Any,
+    ) -> tuple[dict[str, Pair], dict[str, Pair], Any]:
         """The sum of two means: over masked tokens and over rows (appendix A.2), in nats."""
         outputs = apply(params, batch, rng)
         masked = (outputs["logits"], batch["targets"], batch["weights"])
         order = (outputs["next_sentence_logits"], batch["labels"], batch["label_weights"])
         losses = {"mlm_loss": cross_entropy(*masked), "nsp_loss": cross_entropy(*order)}
         metrics = {"mlm_accuracy": accuracy(*masked), "nsp_accuracy": accuracy(*order)}
-        return losses, metrics
+        return losses, metrics, carry
