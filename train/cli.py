@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from absl import flags
 from ml_collections import config_flags
 
+from train.heap import keep_heap
+
 COMMANDS = {
     "train": ("train.main", "pre-train or fine-tune one model"),
     "generate": ("train.generate", "continue a prompt with a trained model"),
@@ -64,6 +66,7 @@ def command(
     Returns:
       The exit code.
     """
+    keep_heap()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # silence XLA's start-up notes
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax and Grain log every call
     logging.basicConfig(format="%(message)s")

@@ -16,7 +16,7 @@ def get_config(arg: str = "") -> ConfigDict:
     """The study; it takes no argument."""
     base.arguments(arg)
     c = studies.get_config(pretraining(), finetuning())
-    c.budget_steps = (80, 160, 240)
+    c.budget_steps = (60, 100, 140)
     return c
 
 
@@ -34,10 +34,10 @@ def pretraining() -> ConfigDict:
     c.model.initializer_std = 0.08
     c.model.dropout = 0.0  # the text is seen twice: nothing to regularise
     c.objective.mask_rate = 0.4
-    c.steps, c.batch_size, c.length = 1200, 32, 64
+    c.steps, c.batch_size, c.length = 2000, 32, 64
     c.optimizer.learning_rate, c.optimizer.warmup_steps, c.optimizer.b2 = 1.5e-3, 100, 0.98
-    c.evaluation.every, c.evaluation.max_rows = 400, 512
-    c.checkpoint.every, c.checkpoint.keep = 600, 1
+    c.evaluation.every, c.evaluation.max_rows = 1000, 512
+    c.checkpoint.every, c.checkpoint.keep = 1000, 1
     return c
 
 
@@ -49,7 +49,7 @@ def finetuning() -> ConfigDict:
     c = finetune_classification.get_config()
     c.data.source, c.data.eval_split = "tfds:pydocs/area", "test"
     c.objective.pooling = "mean"
-    c.steps, c.batch_size, c.length = 160, 16, 64
+    c.steps, c.batch_size, c.length = 100, 32, 64
     c.optimizer.learning_rate, c.optimizer.warmup_steps = 1e-3, 12
     c.evaluation.every, c.evaluation.batch_size = 0, 120
     c.checkpoint.every = 0

@@ -5,7 +5,7 @@ r"""What pre-training on novels buys on film reviews: BERT-mini, SST-2, 64, 1,02
       --config.finetune.data.source=DATA/glue/SST-2/train_full.tsv \
       --config.finetune.data.eval_source=DATA/glue/SST-2/dev.tsv
 
-Figures are in docs/results.md.
+The pre-training has been run; the comparison itself not yet (docs/results.md).
 """
 
 from ml_collections import ConfigDict
@@ -26,8 +26,9 @@ def get_config(arg: str = "") -> ConfigDict:
 def pretraining() -> ConfigDict:
     """Masked LM for less than 30 CPU minutes: what a small model learns fastest from.
 
-    Short rows and many small steps: with rows of 64 and initial weights of 1/sqrt(width) this model
-    stays at the unigram loss for thousands of steps; with these it leaves it after a few hundred.
+    Short rows and small initial weights: with rows of 64 and weights of 1/sqrt(width) this model is
+    still at the unigram loss (6.38) after 1,480 steps of 2,048 tokens; this one ends at 5.76, for
+    27.4 CPU minutes.
     """
     c = bert.get_config("size=mini")
     c.tokenizer.vocab_size = 4096
