@@ -162,6 +162,8 @@ class RelativeAttention(nn.Module):
             weights = jax.nn.softmax(jnp.where(look.mask, scores, MASKED), axis=-1).astype(x.dtype)
             weights = dropout(weights, self.dropout_rate, own_rng)
             h_BQHK = _products("bhqs,bshk->bqhk", weights, value_BSHK).astype(x.dtype)
+            # A query without any key would see all of them alike, what it predicts included.
+            h_BQHK = jnp.where(look.mask.any(-1).swapaxes(1, 2)[..., None], h_BQHK, 0)
             attended.append(out(constrain(h_BQHK, *_HEADS)))
         return attended
 

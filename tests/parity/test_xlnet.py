@@ -73,7 +73,8 @@ def segment(seed, continues=1):
     rng = np.random.default_rng(seed)
     real = np.ones((ROWS, LENGTH), np.int32)
     real[1, -2:] = 0
-    targets = np.stack([rng.permutation(LENGTH - 2)[:TARGETS] for _ in range(ROWS)])
+    # Token 0 is no target: in "uni" it would see nothing, and transformers lets it see all then.
+    targets = np.stack([1 + rng.permutation(LENGTH - 3)[:TARGETS] for _ in range(ROWS)])
     order = np.zeros((ROWS, LENGTH), np.int32)
     for row in range(ROWS):
         order[row, targets[row]] = 1 + rng.permutation(TARGETS)
