@@ -39,12 +39,15 @@ def _define(values: flags.FlagValues, argv: Sequence[str]) -> None:
 def random_example(rows: str, window: int, vocab: int, rng: np.random.Generator) -> dict[str, Any]:
     """A row as input_pipeline/packing.py gives it, of random ids."""
     tokens = rng.integers(0, vocab, max(window, 1)).astype(np.int32)
+    stream = {
+        "tokens": tokens,
+        "segment_ids": np.ones(window, np.int32),
+        "positions": np.arange(window, dtype=np.int32),
+    }
     return {
-        "stream": {
-            "tokens": tokens,
-            "segment_ids": np.ones(window, np.int32),
-            "positions": np.arange(window, dtype=np.int32),
-        },
+        "stream": stream,
+        "mixture": stream,
+        "pairs": {"tokens_a": tokens, "tokens_b": tokens},
         "sentences": {
             "tokens": tokens[: window // 2],
             "sentence_starts": np.asarray([0, window // 4]),
@@ -63,6 +66,7 @@ class RandomTokenizer:
         """Ids 0 to 3 are special."""
         self.is_special = np.arange(vocab_size) < 4
         self.word_start = np.ones(vocab_size, bool)
+        self.sentinels = np.arange(vocab_size - 1, vocab_size - 1 - min(100, vocab_size // 4), -1)
 
 
 def random_batch(config: Any, objective: Any) -> dict[str, np.ndarray]:
