@@ -62,17 +62,20 @@ def get_config() -> ConfigDict:
     c.objective.max_span = 5  # words of a predicted span, at most (permutation_lm)
     c.objective.bidirectional = True  # half of the rows read the text backwards (permutation_lm)
     c.objective.pooling = "own"  # what is classified: own ([CLS] or last token) | mean of all
-    c.objective.noise_rate = (
-        0.15  # share of the tokens that are dropped (span_corruption, multitask)
-    )
-    c.objective.mean_span = 3.0  # mean length of a dropped span (span_corruption, multitask)
-    c.objective.target_length = 0  # tokens in the decoder (text_to_text); 0: as span_corruption
+    c.objective.noise_rate = 0.15  # share of the tokens that are dropped (span_corruption)
+    c.objective.mean_span = 3.0  # mean length of a dropped span (span_corruption)
+    c.objective.target_length = 0  # tokens in the decoder for tasks; 0: length (text_to_text)
     c.objective.z_loss = 0.0  # weight of log(Z)^2, which keeps logits near 0 (encoder-decoders)
     c.objective.isolate_documents = True  # attention stays within a document of a packed row
 
     c.data = ConfigDict()
     c.data.source = "tfds:pydocs/text"  # tfds:NAME[/config], files or globs, comma separated
-    c.data.weights = ()  # mixture weight of each source; (): proportional to size
+    # (source, input, target) triples, e.g. ("train.tsv", "sst2 sentence: {sentence}", "{label}")
+    c.data.tasks = ()
+    c.data.eval_tasks = ()  # to evaluate on; (): hold out some of each task
+    c.data.weights = ()  # mixture weight of each source, then each task; (): by their sizes
+    c.data.mixture_cap = 0  # so many rows at most count as a source's size (T5's K); 0: all
+    c.data.mixture_temperature = 1.0  # T: rates are as size^(1/T); 1: proportional to size
     c.data.split = "train"  # of TFDS sources
     c.data.eval_source = ""  # "": the same source, by eval_split or by holdout
     c.data.eval_split = ""  # of TFDS sources; "": hold out

@@ -1,13 +1,12 @@
 """What the config names: its sources, and its tokenizer (kept, loaded or trained)."""
 
-import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ml_collections import ConfigDict
 
 from input_pipeline.errors import DataError
-from input_pipeline.sources import SourceSpec, read_documents
+from input_pipeline.sources import SourceSpec, read_documents, read_pairs
 from input_pipeline.tokenizer_files import holds_tokenizer
 from input_pipeline.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 
@@ -31,6 +30,32 @@ def source_specs(data: ConfigDict, sources: str, split: str) -> list[SourceSpec]
     if not specs:
         raise DataError("no data: set --config.data.source to a file, a glob or tfds:NAME")
     return specs
+
+
+def task_specs(
+    data: ConfigDict, tasks: Sequence[Sequence[str]], split: str
+) -> list[tuple[SourceSpec, str, str]]:
+    """Give (spec, input template, target template) of each task of config.data.tasks."""
+    found = []
+    for task in tasks:
+        if isinstance(task, str) or len(task) != 3:
+            raise DataError(
+                f"--config.data.tasks holds {task!r}; each task is a triple (source, input,"
+                " target), such as ('train.tsv', 'sst2 sentence: {sentence}', '{label}')"
+            )
+        source, *texts = task
+        found += [(spec, *texts) for spec in source_specs(data, source, split)]
+    return found
+
+
+def _texts(data: ConfigDict) -> Iterator[str]:
+    """All text that trains: of the sources and of the tasks."""
+    if data.source or not data.tasks:
+        for spec in source_specs(data, data.source, data.split):
+            yield from (document.text for document in read_documents(spec))
+    for spec, *texts in task_specs(data, data.tasks, data.split):
+        for pair in read_pairs(spec, *texts):
+            yield from (pair.text, pair.text_b)
 
 
 def _sample(texts: Iterator[str], limit: int) -> list[str]:
@@ -57,8 +82,8 @@ def prepare_tokenizer(
     """Give the tokenizer in `folder`; else load or train it as the config says, and save it there.
 
     Args:
-        tokenizer: config.tokenizer: path (where to load from; "" to train), kind, vocab_size,
-            lowercase.
+        tokenizer: config.tokenizer: path (where to load from; "" to train), kind, vocab_size
+            (sentinels included), lowercase, sentinels (how many there must be).
         data: config.data: the text to train on, at most `max_tokenizer_bytes` of it, drawn evenly
             (a character vocabulary sees all of it).
         folder: where the run keeps its tokenizer.
@@ -68,14 +93,11 @@ def prepare_tokenizer(
     if tokenizer.path:
         result = load_tokenizer(tokenizer.path)
     else:
-        documents = itertools.chain.from_iterable(
-            read_documents(spec) for spec in source_specs(data, data.source, data.split)
-        )
-        texts = (document.text for document in documents)
+        texts = _texts(data)
         if tokenizer.kind != "char":
             texts = _sample(texts, data.max_tokenizer_bytes)
-        result = train_tokenizer(
-            tokenizer.kind, texts, tokenizer.vocab_size, lowercase=tokenizer.lowercase
-        )
+        size = tokenizer.vocab_size - tokenizer.sentinels
+        result = train_tokenizer(tokenizer.kind, texts, size, lowercase=tokenizer.lowercase)
+    result = result.with_sentinels(tokenizer.sentinels)
     result.save(folder)
     return result

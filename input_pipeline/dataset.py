@@ -1,10 +1,7 @@
 """The one door to the data: from the config to rows for training and for evaluation."""
 
 import dataclasses
-import hashlib
-import json
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,18 +12,19 @@ from ml_collections import ConfigDict
 from input_pipeline.config_sources import prepare_tokenizer, source_specs
 from input_pipeline.contiguous import ContiguousRows, Lanes, share_lanes
 from input_pipeline.errors import DataError
+from input_pipeline.mixture import mixture_rates
 from input_pipeline.packing import ChainedRows, ExampleRows, RowSource, SentenceRows, StreamRows
-from input_pipeline.sources import SourceSpec, fingerprint, read_documents, read_examples
-from input_pipeline.token_store import ExampleStore, TokenStore, build_example_store, build_store
+from input_pipeline.sources import SourceSpec, read_examples
+from input_pipeline.stores import digest, example_store, short_name, text_store
+from input_pipeline.tasks import divide, prepare_tasks
+from input_pipeline.token_store import ExampleStore, TokenStore
 from input_pipeline.tokenizers import Tokenizer
 
 __all__ = ["Prepared", "holdout_cut", "prepare_rows", "prepare_tokenizer"]
 
-KINDS = ("stream", "contiguous", "sentences", "full_sentences", "examples")
-_STORE_VERSION = 1  # part of every store's name: raise it when what a store holds changes
+KINDS = ("stream", "contiguous", "sentences", "full_sentences", "examples", "pairs", "mixture")
 _SHOWN = ("tokens", "bytes", "documents", "sentences", "examples")
 _PLACES = ("data_dir", "cache_dir", "prefetch")  # do not change what training reads
-_HOLDOUT_SEED = 0  # which examples are held out is the data's, not the run's
 
 
 @dataclass(frozen=True)
@@ -67,34 +65,6 @@ def _eval_specs(data: ConfigDict) -> list[SourceSpec]:
     return specs
 
 
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _short_name(spec: SourceSpec) -> str:
-    """Name a source in a file's name: its letters and digits, the last 40, and its split."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", f"{spec.spec}-{spec.split}")[-40:].strip("-")
-
-
-def _store_folder(cache_dir: Path, spec: SourceSpec, *identity: object) -> Path:
-    digest = _digest(_STORE_VERSION, fingerprint(spec), *identity)
-    return cache_dir / f"{_short_name(spec)}-{digest[:16]}"
-
-
-def _text_store(
-    spec: SourceSpec, tokenizer: Tokenizer, cache_dir: Path, sentences: bool
-) -> TokenStore:
-    folder = _store_folder(cache_dir, spec, tokenizer.fingerprint, sentences)
-    return build_store(folder, read_documents(spec), tokenizer, sentences=sentences)
-
-
-def _example_store(
-    spec: SourceSpec, tokenizer: Tokenizer, cache_dir: Path, labels: Sequence[str]
-) -> ExampleStore:
-    folder = _store_folder(cache_dir, spec, tokenizer.fingerprint, "examples", labels)
-    return build_example_store(folder, read_examples(spec), tokenizer, labels)
-
-
 def holdout_cut(store: TokenStore, fraction: float) -> int:
     """Give the token at which the held-out tail of a corpus begins.
 
@@ -111,7 +81,8 @@ def holdout_cut(store: TokenStore, fraction: float) -> int:
 class _Parts:
     """One row source a training source, and (source, rows) of what is held out."""
 
-    stores: list[TokenStore] | list[ExampleStore]
+    specs: list[SourceSpec]
+    stores: list[TokenStore | ExampleStore]
     train: list[RowSource]
     evaluation: list[tuple[SourceSpec, RowSource]]
     labels: tuple[str, ...]
@@ -137,7 +108,7 @@ def _prepare_text(
         return StreamRows(store, start, stop, length, seed)
 
     specs, eval_specs = source_specs(data, data.source, data.split), _eval_specs(data)
-    stores = [_text_store(spec, tokenizer, cache_dir, sentences) for spec in specs]
+    stores = [text_store(spec, tokenizer, cache_dir, sentences) for spec in specs]
     hold_out = 0.0 if eval_specs else data.holdout
     cuts = [holdout_cut(s, hold_out) if hold_out else len(s.tokens) for s in stores]
     for store, cut in zip(stores, cuts, strict=True):
@@ -152,7 +123,7 @@ def _prepare_text(
         for number, (store, cut, share) in enumerate(zip(stores, cuts, shares, strict=True))
     ]
     if eval_specs:
-        eval_stores = [_text_store(spec, tokenizer, cache_dir, sentences) for spec in eval_specs]
+        eval_stores = [text_store(spec, tokenizer, cache_dir, sentences) for spec in eval_specs]
         parts = [(spec, s, 0) for spec, s in zip(eval_specs, eval_stores, strict=True)]
     else:
         held = zip(specs, stores, cuts, strict=True)
@@ -161,7 +132,7 @@ def _prepare_text(
     evaluation = [
         (spec, rows(store, start, len(store.tokens), None, share)) for spec, store, start in parts
     ]
-    return _Parts(stores, train, evaluation, ())
+    return _Parts(specs, stores, train, evaluation, ())
 
 
 def _label_names(data: ConfigDict, specs: Sequence[SourceSpec]) -> tuple[str, ...]:
@@ -176,26 +147,19 @@ def _label_names(data: ConfigDict, specs: Sequence[SourceSpec]) -> tuple[str, ..
 def _prepare_examples(data: ConfigDict, tokenizer: Tokenizer, cache_dir: Path, seed: int) -> _Parts:
     specs, eval_specs = source_specs(data, data.source, data.split), _eval_specs(data)
     labels = _label_names(data, specs)
-    stores = [_example_store(spec, tokenizer, cache_dir, labels) for spec in specs]
+    stores = [example_store(spec, tokenizer, cache_dir, labels) for spec in specs]
     train, evaluation = [], []
     for spec, store in zip(specs, stores, strict=True):
-        # Files are often sorted by label, so the hold-out is drawn, and drawn alike in every run.
-        order = np.random.default_rng(_HOLDOUT_SEED).permutation(len(store))
-        held = 0 if eval_specs else round(len(store) * data.holdout)
-        if held == len(store):
-            raise DataError(
-                f"--config.data.holdout={data.holdout} leaves no example of '{spec.spec}' to train"
-                " on; lower it"
-            )
-        train.append(ExampleRows(store, np.sort(order[held:])))
-        if held:
-            evaluation.append((spec, ExampleRows(store, np.sort(order[:held]))))
+        rows, held = divide(store, spec, 0.0 if eval_specs else data.holdout)
+        train.append(rows)
+        if len(held):
+            evaluation.append((spec, held))
     for spec in eval_specs:
-        store = _example_store(spec, tokenizer, cache_dir, labels)
+        store = example_store(spec, tokenizer, cache_dir, labels)
         evaluation.append((spec, ExampleRows(store, np.arange(len(store)))))
     if data.budget:
         train = _within_budget(train, data.budget, seed)
-    return _Parts(stores, train, evaluation, labels)
+    return _Parts(specs, stores, train, evaluation, labels)
 
 
 def _within_budget(train: Sequence[ExampleRows], budget: int, seed: int) -> list[ExampleRows]:
@@ -216,7 +180,8 @@ def _within_budget(train: Sequence[ExampleRows], budget: int, seed: int) -> list
 
 
 def _mixture_weights(data: ConfigDict, sizes: Sequence[int]) -> list[float]:
-    weights = [float(w) for w in data.weights] or [float(size) for size in sizes]
+    rates = mixture_rates(sizes, data.mixture_cap, data.mixture_temperature)
+    weights = [float(w) for w in data.weights] or rates
     if len(weights) != len(sizes) or min(weights) < 0 or sum(weights) == 0:
         raise DataError(
             f"--config.data.weights has {len(weights)} numbers for {len(sizes)} sources; give each"
@@ -229,7 +194,13 @@ def _by_name(evaluation: Sequence[tuple[SourceSpec, RowSource]]) -> dict[str, Ro
     if len(evaluation) < 2:
         return dict(zip(["eval"], [rows for _, rows in evaluation], strict=False))
     together: RowSource = ChainedRows([rows for _, rows in evaluation])
-    return {"eval": together} | {f"eval/{_short_name(spec)}": rows for spec, rows in evaluation}
+    named: dict[str, RowSource] = {}
+    for spec, rows in evaluation:
+        name = f"eval/{short_name(spec)}"
+        while name in named:  # two tasks may read one file
+            name += "+"
+        named[name] = rows
+    return {"eval": together} | named
 
 
 def prepare_rows(
@@ -248,7 +219,8 @@ def prepare_rows(
         tokenizer: the run's tokenizer.
         kind: "stream" (windows), "contiguous" (the same, batch after batch), "sentences" (rows of
             one document's sentences), "full_sentences" (rows of sentences that go on with the next
-            document) or "examples" (labelled).
+            document), "examples" (labelled), "pairs" (of config.data.tasks) or "mixture" (windows
+            and pairs).
         length: tokens of a row; examples come whole.
         cache_dir: where token stores are kept; each is named after source, content, tokenizer and
             options, so runs share it.
@@ -263,10 +235,15 @@ def prepare_rows(
     cache_dir = Path(cache_dir)
     if kind == "examples":
         parts = _prepare_examples(data, tokenizer, cache_dir, seed)
+    elif kind == "pairs":
+        parts = _Parts(*prepare_tasks(data, tokenizer, cache_dir), ())
     else:
         parts = _prepare_text(data, tokenizer, kind, length, cache_dir, seed, lanes)
+    if kind == "mixture":
+        tasks = _Parts(*prepare_tasks(data, tokenizer, cache_dir), ())
+        both = [getattr(parts, f.name) + getattr(tasks, f.name) for f in dataclasses.fields(_Parts)]
+        parts = _Parts(*both)
     weights = _mixture_weights(data, [len(rows) for rows in parts.train])
-    specs = source_specs(data, data.source, data.split)
     # A small budget may leave a source without examples.
     used = [number for number, rows in enumerate(parts.train) if len(rows)]
     total = sum(weights[number] for number in used)
@@ -276,7 +253,7 @@ def prepare_rows(
             {"source": spec.spec, "split": spec.split, "rows": len(rows), "weight": weight}
             | {key: store.meta[key] for key in _SHOWN if key in store.meta}
             for spec, store, rows, weight in zip(
-                specs, parts.stores, parts.train, weights, strict=True
+                parts.specs, parts.stores, parts.train, weights, strict=True
             )
         ],
         "evaluation": {name: len(rows) for name, rows in evaluation.items()},
@@ -287,7 +264,7 @@ def prepare_rows(
         weights=[weights[number] / total for number in used],
         evaluation=evaluation,
         label_names=parts.labels,
-        fingerprint=_digest(
+        fingerprint=digest(
             [store.folder.name for store in parts.stores],
             {key: value for key, value in data.to_dict().items() if key not in _PLACES},
             [kind, length, seed, lanes and dataclasses.astuple(lanes)],

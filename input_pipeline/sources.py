@@ -7,6 +7,7 @@ comes in pieces, so memory does not grow with the corpus.
 import dataclasses
 import hashlib
 import json
+import string
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -227,6 +228,48 @@ def read_examples(spec: SourceSpec) -> Iterator[Example]:
         )
     if empty:
         raise DataError(f"'{spec.spec}' holds no example; check --config.data.source")
+
+
+def _template(text: str) -> list[tuple[str, str]]:
+    """Split "a {x} b" into (literal, field) pairs, here ("a ", "x"), (" b", "")."""
+    try:
+        parts = list(string.Formatter().parse(text))
+    except ValueError as error:
+        raise DataError(f"the template {text!r} of --config.data.tasks: {error}") from error
+    if any(field == "" or form or conversion for _, field, form, conversion in parts):
+        raise DataError(
+            f"the template {text!r} of --config.data.tasks must name fields plainly, as in"
+            " '{sentence}'; a brace of the text itself is doubled"
+        )
+    return [(literal, field or "") for literal, field, _, _ in parts]
+
+
+def read_pairs(spec: SourceSpec, source: str, target: str) -> Iterator[Example]:
+    """Stream a text-to-text task: `text` is the source, `text_b` the target, the label is "".
+
+    Args:
+        spec: where the records are; its fields are not used.
+        source: template of the source text, such as "sst2 sentence: {sentence}".
+        target: template of the target text, such as "{label}"; numbers are written as they are.
+
+    Raises:
+        DataError: as `read_documents`; a template that is not one.
+    """
+    templates = _template(source), _template(target)
+    fields = list(dict.fromkeys(field for parts in templates for _, field in parts if field))
+    empty = True
+    for where, values in _records(spec, fields):
+        empty = False
+        texts = {
+            field: str(value)
+            if isinstance(value, int | float)
+            else _text(value, field, where, spec.errors)
+            for field, value in zip(fields, values, strict=True)
+        }
+        text, answer = ("".join(a + texts.get(f, "") for a, f in parts) for parts in templates)
+        yield Example(text, answer, "", where)
+    if empty:
+        raise DataError(f"'{spec.spec}' holds no example; check --config.data.tasks")
 
 
 def fingerprint(spec: SourceSpec) -> str:

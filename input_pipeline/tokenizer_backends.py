@@ -36,6 +36,9 @@ class Backend(Protocol):
     def content(self) -> bytes:
         """Give the bytes that `save` writes and `fingerprint` hashes."""
 
+    def extended(self, specials: Sequence[str]) -> "Backend":
+        """Give this vocabulary with further special tokens at its end."""
+
 
 class HFBackend:
     """A Hugging Face `tokenizers` pipeline: WordPiece or byte-level BPE."""
@@ -73,6 +76,12 @@ class HFBackend:
         """The library's JSON, whose vocabulary is in the order of the ids."""
         return self._tokenizer.to_str().encode("utf-8")
 
+    def extended(self, specials: Sequence[str]) -> "HFBackend":
+        """Added tokens, which the library's JSON keeps."""
+        tokenizer = hf.Tokenizer.from_str(self._tokenizer.to_str())
+        tokenizer.add_special_tokens(list(specials))
+        return HFBackend(tokenizer)
+
 
 class SentencePieceBackend:
     """A SentencePiece model (unigram or BPE)."""
@@ -105,6 +114,19 @@ class SentencePieceBackend:
     def content(self) -> bytes:
         """The model's protocol buffer."""
         return self._model
+
+    def extended(self, specials: Sequence[str]) -> "SentencePieceBackend":
+        """Further control pieces in the model itself, so that one file says all.
+
+        Two serialised protocol buffers in a row are their merger: repeated fields are appended.
+        Field 1 of the model is a piece; of that, field 1 is the text and field 3 = 3 means control.
+        """
+        extra = b""
+        for special in specials:
+            text = special.encode("utf-8")
+            piece = bytes([1 << 3 | 2, len(text)]) + text + bytes([3 << 3, 3])
+            extra += bytes([1 << 3 | 2, len(piece)]) + piece
+        return SentencePieceBackend(self._model + extra)
 
 
 class CharBackend:
@@ -150,3 +172,14 @@ class CharBackend:
         """The characters in the order of their ids, as JSON."""
         table = {"characters": "".join(self.pieces), "lowercase": self._lowercase}
         return json.dumps(table, sort_keys=True).encode("utf-8")
+
+    def extended(self, specials: Sequence[str]) -> "CharBackend":
+        """There is no place for special tokens.
+
+        Raises:
+            DataError: always.
+        """
+        raise DataError(
+            f"a character vocabulary has no place for the {len(specials)} sentinels that"
+            " --config.tokenizer.sentinels asks for; use another --config.tokenizer.kind"
+        )

@@ -5,6 +5,7 @@ text it is: special ids enter a batch only where an objective puts them.
 """
 
 import hashlib
+import itertools
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ ROLES = {
     "bos": ("<s>", "<|endoftext|>"),
     "eos": ("</s>", "<|endoftext|>"),
 }
+SENTINEL = "<extra_id_{}>"  # as T5's vocabularies call them
 
 
 class Tokenizer:
@@ -38,6 +40,7 @@ class Tokenizer:
         unk_id, cls_id, sep_id, mask_id, bos_id, eos_id: int, or None where there is no such token.
         pair_separators: int, separators between the texts of a pair: RoBERTa's vocabularies, whose
             [CLS] is <s>, put two.
+        sentinels: int32 [N], ids of the tokens that stand for dropped spans, in order of use.
         word_start: bool [V], whether a token begins a word (special tokens do).
         is_special: bool [V].
     """
@@ -58,6 +61,8 @@ class Tokenizer:
         self.pair_separators = 2 if self.piece(self.cls_id) == "<s>" else 1
         fallback = 0 if self.eos_id is None else self.eos_id
         self.pad_id: int = fallback if roles["pad"] is None else roles["pad"]
+        names = itertools.takewhile(special.__contains__, map(SENTINEL.format, itertools.count()))
+        self.sentinels = np.array([special[name] for name in names], np.int32)
         self.fingerprint = hashlib.sha256(backend.content()).hexdigest()
 
     def encode(self, text: str) -> np.ndarray:
@@ -84,6 +89,20 @@ class Tokenizer:
         """Give the id of a piece as the vocabulary spells it; None where there is no such piece."""
         pieces = self._backend.pieces
         return pieces.index(piece) if piece and piece in pieces else None
+
+    def with_sentinels(self, count: int) -> "Tokenizer":
+        """Give this tokenizer with at least `count` sentinels.
+
+        What is missing comes at the end of the vocabulary, the first sentinel last of all, as in
+        T5's published vocabularies (whose model file has none).
+
+        Raises:
+            DataError: a character vocabulary, which has no special tokens.
+        """
+        missing = range(count - 1, len(self.sentinels) - 1, -1)
+        if not missing:
+            return self
+        return Tokenizer(self._backend.extended([SENTINEL.format(i) for i in missing]))
 
     def save(self, folder: str | os.PathLike) -> None:
         """Write the tokenizer into `folder`, atomically; `load_tokenizer` reads it back."""

@@ -39,6 +39,11 @@ def _define(values: flags.FlagValues, argv: Sequence[str]) -> None:
 def random_example(rows: str, window: int, vocab: int, rng: np.random.Generator) -> dict[str, Any]:
     """A row as input_pipeline gives it, of random ids."""
     tokens = rng.integers(0, vocab, max(window, 1)).astype(np.int32)
+    stream = {
+        "tokens": tokens,
+        "segment_ids": np.ones(window, np.int32),
+        "positions": np.arange(window, dtype=np.int32),
+    }
     sentences = {
         "tokens": tokens[: window // 2],
         "sentence_starts": np.asarray([0, window // 4]),
@@ -46,11 +51,9 @@ def random_example(rows: str, window: int, vocab: int, rng: np.random.Generator)
         "distractor": tokens[window // 2 :],
     }
     return {
-        "stream": {
-            "tokens": tokens,
-            "segment_ids": np.ones(window, np.int32),
-            "positions": np.arange(window, dtype=np.int32),
-        },
+        "stream": stream,
+        "mixture": stream,
+        "pairs": {"tokens_a": tokens, "tokens_b": tokens},
         "contiguous": {"tokens": tokens, "elsewhere": tokens, "backward": 0, "continues": 1},
         "sentences": sentences,
         "full_sentences": {**sentences, "tokens": tokens},
@@ -68,6 +71,7 @@ class RandomTokenizer:
         """Ids 0 to 3 are special."""
         self.is_special = np.arange(vocab_size) < 4
         self.word_start = np.ones(vocab_size, bool)
+        self.sentinels = np.arange(vocab_size - 1, vocab_size - 1 - min(100, vocab_size // 4), -1)
 
 
 def random_batch(config: Any, objective: Any) -> dict[str, np.ndarray]:

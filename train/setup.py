@@ -25,6 +25,8 @@ from train.workdir import read_config
 ARCHITECTURE = (
     "family", "vocab_size", "width", "num_layers", "num_heads", "mlp_width", "max_length",
     "num_token_types", "activation", "layer_norm_epsilon", "clamp_length", "untie_biases",
+    "num_decoder_layers", "head_size", "relative_buckets", "relative_max_distance",
+    "tie_embeddings",
 )  # fmt: skip
 
 
@@ -96,9 +98,26 @@ def check(config: ConfigDict) -> None:
     check_batch("batch_size", config.batch_size, config.accumulate, mesh)
     check_batch("evaluation.batch_size", config.evaluation.batch_size or config.batch_size, 1, mesh)
     objective = objectives.build(config, num_labels=int(kind == "examples"))
+    check_decoder(config, objective)
     model = ConfigDict(config.model)
     model.vocab_size = model.vocab_size or 1  # not known yet
     build(model, objective.head())
+
+
+def check_decoder(config: ConfigDict, objective: Any) -> None:
+    """UserError if tokens are predicted by a decoder that is not there, or not fed."""
+    fed, family = getattr(objective, "decoder", False), config.model.family
+    if objective.head().lm and fed != (family == "t5"):
+        fit = [name for name in objectives.NAMES if _feeds_decoder(name) == (family == "t5")]
+        raise UserError(
+            f"Objective {config.objective.name!r} is for models "
+            f"{'with' if fed else 'without'} a decoder beside the encoder, and family {family!r} "
+            f"is not one; use another family, or one of {', '.join(fit)}."
+        )
+
+
+def _feeds_decoder(objective: str) -> bool:
+    return getattr(objectives.load_name(objective), "decoder", False)
 
 
 def check_length(config: ConfigDict) -> None:
@@ -156,17 +175,18 @@ def initial_state(setup: Setup, key: jax.Array) -> State:
     """A fresh state, or one whose backbone is that of ``config.init_from`` under a fresh head.
 
     An objective that predicts tokens takes the pre-trained token head along, where there is one of
-    the same shapes: it goes on with pre-training.
+    the same shapes: it goes on with pre-training. All objectives of an encoder-decoder do.
     """
     program = setup.program
     state = program.init(key)
     if not setup.config.init_from:
         return state
     aim = {"backbone": abstract(state.params["backbone"], program.shardings.params["backbone"])}
-    if (
-        setup.config.objective.name
-        == read_config(pathlib.Path(setup.config.init_from)).objective.name
-    ):
+    names = (
+        setup.config.objective.name,
+        read_config(pathlib.Path(setup.config.init_from)).objective.name,
+    )
+    if names[0] == names[1] or all(map(_feeds_decoder, names)):
         aim["head"] = abstract(state.params["head"], program.shardings.params["head"])
     aim = {name: part for name, part in aim.items() if jax.tree.leaves(part)}
     parts = load_parts(pathlib.Path(setup.config.init_from), aim)

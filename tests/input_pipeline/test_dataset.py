@@ -19,6 +19,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789 \n."
 
 def config(**changes) -> ConfigDict:
     data = {
+        "tasks": (), "eval_tasks": (), "mixture_cap": 0, "mixture_temperature": 1.0,
         "source": "", "weights": (), "split": "train", "eval_source": "", "eval_split": "",
         "holdout": 0.1, "document": "file", "text_field": "text", "text_b_field": "",
         "label_field": "label", "labels": (), "errors": "strict", "data_dir": "", "cache_dir": "",
@@ -155,7 +156,9 @@ def test_labels(tmp_path, char):
 def test_tokenizer_is_trained_once_then_loaded(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("some words and more words\n" * 50)
-    wanted = ConfigDict({"kind": "wordpiece", "path": "", "vocab_size": 60, "lowercase": True})
+    wanted = ConfigDict(
+        {"kind": "wordpiece", "path": "", "vocab_size": 60, "lowercase": True, "sentinels": 0}
+    )
     first = prepare_tokenizer(wanted, config(source=path), tmp_path / "t")
     path.write_text("quite other text")
     again = prepare_tokenizer(wanted, config(source=path), tmp_path / "t")

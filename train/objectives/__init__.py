@@ -4,7 +4,7 @@ Each module has a frozen dataclass `Objective` whose fields are filled from ``co
 are `length`, `num_labels` and what `build` takes from ``config.model``), with:
   rows: which rows it reads ("stream", "sentences", "full_sentences", "examples":
     input_pipeline/packing.py; "contiguous": input_pipeline/contiguous.py, whose row b continues
-    row b of the step before).
+    row b of the step before; "pairs", or "mixture" of stream and pairs: input_pipeline/tasks.py).
   window: how many tokens of text fill one row.
   losses: the names of the parts of its loss.
   targets: at how many positions of a row a token is predicted.
@@ -15,6 +15,8 @@ are `length`, `num_labels` and what `build` takes from ``config.model``), with:
     sum / weight, with weights counted over the global batch. `rng` None means evaluation. `carry`
     is what the model keeps from batch to batch (`Model.carry`, each leaf [B, ...]); it is {} and
     goes back as it came unless the rows are contiguous.
+and, where it feeds a decoder apart from the encoder,
+  decoder = True (train/seq2seq.py);
 and, where there is something to collect example by example,
   predict(apply, params, batch) -> dict of arrays [B, ...].
 """
@@ -37,7 +39,12 @@ NAMES = sorted(p.stem for p in pathlib.Path(__file__).parent.glob("*.py") if p.s
 
 def load(config: Any) -> type:
     """The class named by ``config.objective.name``; ConfigError with the nearest name."""
-    name = choose("objective", config.objective.name, {n: n for n in NAMES})
+    return load_name(config.objective.name)
+
+
+def load_name(name: str) -> type:
+    """The class of an objective; ConfigError with the nearest name."""
+    choose("objective", name, {n: n for n in NAMES})
     return importlib.import_module(f"train.objectives.{name}").Objective
 
 
@@ -66,30 +73,45 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> 
     Returns:
       (sum, weight): the weighted sum and the sum of the weights.
     """
-    return jnp.sum(_negative_log_likelihood(logits, targets) * weights), jnp.sum(weights)
+    return cross_entropy_and_z(logits, targets, weights, 0.0)[0]
+
+
+def cross_entropy_and_z(
+    logits: jax.Array, targets: jax.Array, weights: jax.Array, z_weight: float
+) -> tuple[Pair, Pair]:
+    """`cross_entropy`, and with it `z_weight` log(Z)^2 (Shazeer et al. 2018, Mesh TensorFlow).
+
+    Z normalises the softmax; the second term keeps it near 1, and logits from drifting.
+    """
+    negative_log_likelihood, log_normalizer = _likelihood(logits, targets)
+    total = jnp.sum(weights)
+    z = z_weight * jnp.sum(jnp.square(log_normalizer) * weights)
+    return (jnp.sum(negative_log_likelihood * weights), total), (z, total)
 
 
 @jax.custom_vjp
-def _negative_log_likelihood(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    return _nll_forward(logits, targets)[0]
+def _likelihood(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Negative log-likelihood of each target, and log(Z)."""
+    return _likelihood_forward(logits, targets)[0]
 
 
-def _nll_forward(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, Any]:
+def _likelihood_forward(logits: jax.Array, targets: jax.Array) -> tuple[Any, Any]:
     log_normalizer = jax.nn.logsumexp(logits, axis=-1)
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    return log_normalizer - chosen, (logits, targets, log_normalizer)
+    return (log_normalizer - chosen, log_normalizer), (logits, targets, log_normalizer)
 
 
-def _nll_backward(saved: Any, g: jax.Array) -> tuple[jax.Array, None]:
+def _likelihood_backward(saved: Any, g: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
     """Softmax minus one-hot, in one pass over the logits instead of a scatter and three passes."""
     logits, targets, log_normalizer = saved
+    likelihood, normalizer = (part[..., None] for part in g)
     classes = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
     softmax = jnp.exp(logits - log_normalizer[..., None])
     one_hot = (classes == targets[..., None]).astype(logits.dtype)
-    return (softmax - one_hot) * g[..., None], None
+    return softmax * (likelihood + normalizer) - one_hot * likelihood, None
 
 
-_negative_log_likelihood.defvjp(_nll_forward, _nll_backward)
+_likelihood.defvjp(_likelihood_forward, _likelihood_backward)
 
 
 def accuracy(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> Pair:

@@ -1,0 +1,82 @@
+"""Span corruption with text-to-text tasks mixed in (Raffel et al. 2020, sections 3.5.2, 3.5.3)."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+
+from model.heads import Heads
+from train.objectives import Pair, span_corruption, text_to_text
+from train.seq2seq import LOSSES, teacher_forced_loss
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """Rows of ``config.data.source`` are corrupted, those of ``config.data.tasks`` answered.
+
+    Which row comes from where is the mixture's: ``config.data.weights``, or the sizes with
+    ``mixture_cap`` and ``mixture_temperature``.
+
+    Attributes:
+      length: tokens in the encoder.
+      target_length: tokens in the decoder, at least; span corruption may need more.
+      noise_rate: share of the tokens that are dropped.
+      mean_span: their mean number in a span.
+      isolate_documents: a token sees its own document only.
+      z_loss: weight of log(Z)^2 in the loss.
+    """
+
+    length: int
+    target_length: int
+    noise_rate: float
+    mean_span: float
+    isolate_documents: bool
+    z_loss: float
+    rows: ClassVar[str] = "mixture"
+    losses: ClassVar[tuple[str, ...]] = LOSSES
+    decoder: ClassVar[bool] = True
+
+    @property
+    def _corruption(self) -> span_corruption.Objective:
+        return span_corruption.Objective(
+            self.length, self.noise_rate, self.mean_span, self.isolate_documents, self.z_loss
+        )
+
+    @property
+    def window(self) -> int:
+        """That of span corruption; tasks come whole."""
+        return self._corruption.window
+
+    @property
+    def targets(self) -> int:
+        """Tokens in the decoder."""
+        return max(self.target_length, self._corruption.targets)
+
+    def head(self) -> Heads:
+        """The LM head."""
+        return Heads(lm=True)
+
+    def features(
+        self, example: dict[str, Any], rng: np.random.Generator, tokenizer: Any
+    ) -> dict[str, np.ndarray]:
+        """By the kind of row; arrays of [length] and [targets] in both cases."""
+        if "tokens_b" in example:
+            task = text_to_text.Objective(self.length, self.targets, self.z_loss)
+            return task.features(example, rng, tokenizer)
+        row = self._corruption.features(example, rng, tokenizer)
+        missing = self.targets - len(row["targets"])
+        decoder = ("decoder_tokens", "decoder_segment_ids", "targets", "weights")
+        return row | {key: np.pad(row[key], (0, missing)) for key in decoder}
+
+    def loss(
+        self,
+        apply: Callable[..., Any],
+        params: Any,
+        batch: dict[str, jax.Array],
+        rng: Any,
+        carry: Any,
+    ) -> tuple[dict[str, Pair], dict[str, Pair], Any]:
+        """Mean negative log-likelihood of all targets, in nats a token; z-loss."""
+        return *teacher_forced_loss(apply, params, batch, rng, self.z_loss), carry

@@ -1,0 +1,65 @@
+"""Answer a source text with a target text (T5; Raffel et al. 2020, section 2.4)."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+
+from model.heads import Heads
+from train.objectives import Pair
+from train.seq2seq import LOSSES, end_of_text, make_row, teacher_forced_loss
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """Tasks as text: ``config.data.tasks`` says how records become source and target.
+
+    One example a row; texts that are too long lose their end, and then have no end token.
+
+    Attributes:
+      length: tokens in the encoder.
+      target_length: tokens in the decoder; 0: as many.
+      z_loss: weight of log(Z)^2 in the loss.
+    """
+
+    length: int
+    target_length: int
+    z_loss: float
+    rows: ClassVar[str] = "pairs"
+    window: ClassVar[int] = 0
+    losses: ClassVar[tuple[str, ...]] = LOSSES
+    decoder: ClassVar[bool] = True
+
+    @property
+    def targets(self) -> int:
+        """Tokens in the decoder."""
+        return self.target_length or self.length
+
+    def head(self) -> Heads:
+        """The LM head."""
+        return Heads(lm=True)
+
+    def features(
+        self, example: dict[str, Any], rng: np.random.Generator, tokenizer: Any
+    ) -> dict[str, np.ndarray]:
+        """Source and target, each with an end token, padded to [length] and [targets]."""
+        end = end_of_text(tokenizer)
+        source = np.concatenate([example["tokens_a"], end])[: self.length]
+        target = np.concatenate([example["tokens_b"], end])[: self.targets]
+        ones = np.ones(len(target), np.int32)
+        return make_row(
+            source, target, np.ones(len(source), np.int32), ones, ones, self.length, self.targets
+        )
+
+    def loss(
+        self,
+        apply: Callable[..., Any],
+        params: Any,
+        batch: dict[str, jax.Array],
+        rng: Any,
+        carry: Any,
+    ) -> tuple[dict[str, Pair], dict[str, Pair], Any]:
+        """Mean negative log-likelihood of the target texts, in nats a token; z-loss."""
+        return *teacher_forced_loss(apply, params, batch, rng, self.z_loss), carry
