@@ -78,7 +78,7 @@ def test_dropout_is_keyed_by_run_and_step(tiny, noise):
     model, objective, batch, params = setting(tiny, noise, "causal_lm", dropout=0.3)
     first, again = (step(model, objective, batch, params, 1)[1]["loss"][0] for _ in range(2))
     other = step(model, objective, batch, params, 1, key=1)[1]["loss"][0]
-    plain = jax.jit(lambda p, b: eval_step(model, objective, p, b))(params, batch)["loss"][0]
+    plain = jax.jit(lambda p, b: eval_step(model, objective, p, b, {})[0])(params, batch)["loss"][0]
     assert first == again
     assert len({float(first), float(other), float(plain)}) == 3
 
@@ -103,7 +103,7 @@ def test_rows_without_weight_do_not_count(tiny, noise):
     filled = {
         key: np.concatenate([value[:5], np.zeros_like(value[:3])]) for key, value in batch.items()
     }
-    run = jax.jit(lambda p, b: eval_step(model, objective, p, b))
+    run = jax.jit(lambda p, b: eval_step(model, objective, p, b, {})[0])
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5),
         run(params, real),

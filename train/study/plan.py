@@ -115,6 +115,8 @@ def check(study: ConfigDict) -> None:
         values = list(study[name])
         if not values or len(set(values)) < len(values):
             raise UserError(f"config.{name} is {tuple(values)}: give at least one, each once.")
+    if min(study.budgets) < 0:
+        raise UserError(f"config.budgets is {tuple(study.budgets)}: none may be negative (0: all).")
     if study.budget_steps and len(study.budget_steps) != len(study.budgets):
         raise UserError(
             f"config.budget_steps is {tuple(study.budget_steps)}, but there are "
@@ -122,7 +124,5 @@ def check(study: ConfigDict) -> None:
         )
     for arm in study.arms:
         choose("arm of a study", arm, ARMS)
-    if min(study.budgets) < 0:
-        raise UserError(f"config.budgets is {tuple(study.budgets)}: none may be negative (0: all).")
     if not study.metric.startswith("eval/"):
         raise UserError(f"config.metric is {study.metric!r}: name one such as eval/accuracy.")

@@ -91,12 +91,16 @@ def test_finished_runs_are_skipped_and_changed_ones_are_not(tmp_path):
     study.finetune.logging.every = 7  # changes nothing that is computed
     do(study, tmp_path, loop)
     assert len(loop.calls) == 25
+    study.budget_steps = (60, 100, 111)  # of all labels only: the other budgets' runs stay
+    do(study, tmp_path, loop)
+    assert len(loop.calls) == 25 + 8
+    study.budget_steps = ()
     study.finetune.steps = 111
     do(study, tmp_path, loop)
-    assert len(loop.calls) == 25 + 24
+    assert len(loop.calls) == 33 + 24
     study.pretrain.steps = 999  # another pre-training: everything after it is another run
     do(study, tmp_path, loop)
-    assert len(loop.calls) == 49 + 25
+    assert len(loop.calls) == 57 + 25
 
 
 def test_killed_study_goes_on(tmp_path):
