@@ -1,5 +1,6 @@
 """The command line: bad input is one sentence and exit code 2, and nothing is touched."""
 
+import functools
 import json
 import pathlib
 import re
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from input_pipeline.tokenizers import train_tokenizer
-from train import cli
+from train import cli, generate
 from train.loop import run
 from train.workdir import locked
 
@@ -252,12 +253,97 @@ def test_generate(pretune, refused, trained, tmp_path):
     code, first, _ = pretune(*command, "--prompt=the cat", "--prompt=on", "--seed=3")
     assert code == 0
     assert re.match(r"the cat.{5}\non.{5}\n$", first, re.S)
-    assert pretune(*command, "--prompt=the cat", "--prompt=on", "--seed=3")[1] == first
-    greedy = pretune(*command, "--prompt=the", "--temperature=0")[1]
-    assert greedy == pretune(*command, "--prompt=the", "--top_k=1", "--seed=9")[1]
-    assert "position table" in refused(*command, "--prompt=" + "the cat " * 4)
-    assert "top_p" in refused(*command, "--top_p=2")
     assert "holds no run" in refused("generate", f"--workdir={tmp_path}/none")
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """The loader of `pretune generate`, once for all tests, so that they compile once as well."""
+    return functools.cache(generate._load)
+
+
+@pytest.fixture
+def generating(pretune, refused, trained, loaded, monkeypatch):
+    """`pretune generate` of nine tokens, and its refusal."""
+    monkeypatch.setattr(generate, "_load", loaded)
+    command = ["generate", f"--workdir={trained}", "--new_tokens=9"]
+
+    def call(*argv):
+        code, out, err = pretune(*command, *argv)
+        assert code == 0, err
+        return out
+
+    return call, lambda *argv: refused(*command, *argv)
+
+
+def test_generate_gives_the_same_texts_in_every_way(generating, tmp_path):
+    run, _ = generating
+    rows = lambda *argv: list(map(json.loads, run(*argv, "--json").splitlines()))  # noqa: E731
+    prompts = ["the cat", "on a mat", "on"]
+    (tmp_path / "p.txt").write_text("\n".join(prompts) + "\n")
+    given, file = [f"--prompt={prompt}" for prompt in prompts], f"--prompts={tmp_path}/p.txt"
+    first = run(*given, "--seed=3")
+    assert run(file, "--seed=3") == first != run(file, "--seed=4")
+    assert run(file, "--seed=3", "--batch_size=2") == run(file, "--seed=3", "--stream") == first
+    assert [row["prompt"] for row in rows(file)] == prompts
+    texts = [f"{row['prompt']}{row['text']}\n" for row in rows(file, "--seed=3")]
+    assert first == "".join(texts)
+    assert [row["sample"] for row in rows(file, "--num_samples=2")] == [0, 1] * 3
+    greedy = run("--prompt=the", "--temperature=0")
+    assert greedy == run("--prompt=the", "--top_k=1", "--seed=9")
+    best = rows(file, "--num_beams=3", "--num_samples=2", "--new_tokens=5")
+    assert len({(row["prompt"], row["text"]) for row in best}) == 6
+
+
+def test_generate_up_to_a_stop(generating):
+    run, _ = generating
+    whole = run("--prompt=the", "--seed=5")[len("the") : -1]
+    stop = whole[4:6]
+    before = whole[: whole.index(stop)]
+    for way in ("--stream", "--nostream"):
+        assert (
+            run("--prompt=the", "--seed=5", f"--stop={stop}", "--stop=???", way) == f"the{before}\n"
+        )
+    token = whole[4]
+    short = run("--prompt=the", "--seed=5", f"--stop_token={token}")
+    assert short == f"the{whole[: whole.index(token)]}\n"
+
+
+def test_generate_streams(generating, monkeypatch):
+    run, _ = generating
+    shown = []
+    monkeypatch.setattr("builtins.print", lambda *text, end="\n", **_: shown.append((*text, end)))
+    run("--prompt=the", "--prompt=on", "--seed=5", "--stream")
+    assert shown[0][0][:3] == "the"
+    assert len(shown[0][0]) == 4  # the prompt and the first token
+    assert [len(text) for text, _ in shown[1:9]] == [1] * 8
+    assert [end for _, end in shown] == [""] * 8 + ["\n", "\n"]  # then all of the second text
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--prompt=" + "the cat " * 4], "Prompt 1 has 32 tokens"),
+        (["--prompt=the", "--prompt="], "Prompt 2 is empty"),
+        (["--top_p=2"], "top_p"),
+        (["--num_beams=2", "--temperature=0.5"], "Beam search draws nothing"),
+        (["--num_beams=2", "--new_tokens=99"], "leaves room for 15 new tokens"),
+        (["--num_beams=2", "--num_samples=3"], "finds no 3 texts"),
+        (["--temperature=0", "--num_samples=2"], "all samples of a prompt are the same"),
+        (["--stop_token=</s>"], "'</s>' is no token"),
+        (["--stop="], "no --stop may be empty"),
+        (["--prompts={0}/none.txt"], "cannot be read"),
+        (["--prompts={0}/empty.txt"], "holds no prompt"),
+        (["--prompts={0}/latin.txt"], "cannot be read"),
+        (["--prompts={0}/train.tsv", "--prompt=a"], "not both"),
+        (["--new_tokens=0"], "one new token"),
+        (["--repetition_penalty=0"], "repetition penalty is 0"),
+        (["--prompt=\u00e9"], "not among"),
+    ],
+)
+def test_generate_refuses(generating, inputs, flags, expected):
+    _, refused = generating
+    assert expected in refused(*[flag.format(inputs) for flag in flags])
 
 
 def test_predictions_of_a_classifier(pretune, inputs):
