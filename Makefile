@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup quickstart test lint slow clean
+.PHONY: setup quickstart test lint slow parity clean
 
 setup: .venv/.done
 
@@ -20,6 +20,15 @@ test: setup
 
 slow: setup
 	$(BIN)/python -m pytest -q -m slow
+
+# The certificate, which writes docs/parity.md, and the tests against torch and transformers on a CPU.
+parity: .venv/.parity
+	JAX_PLATFORMS=cpu $(BIN)/python -W ignore -m tests.parity.certificate
+	$(BIN)/python -m pytest -q -m parity
+
+.venv/.parity: .venv/.done
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt --editable '.[test,parity]'
+	touch $@
 
 lint: setup
 	$(BIN)/ruff check .
