@@ -12,6 +12,7 @@ Legend: B batch, T tokens, S keys or slots, D width, H heads, V vocabulary, P pr
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -29,8 +30,7 @@ from model.t5_layers import Attention, FeedForward, relative_bias
 class Config:
     """The keys of ``config.model`` that T5 reads (see configs/base.py).
 
-    `initializer_std` is only that of a classification head: T5 scales every other map by its
-    own inputs.
+    `initializer_std` is a classification head's; T5 scales every other map by its own inputs.
     """
 
     vocab_size: int
@@ -58,13 +58,10 @@ class Config:
 
 
 class DecoderCache(NamedTuple):
-    """A decoder layer's keys and values: of its own tokens, and of the encoder's states.
-
-    `encoded` is None until a call has seen the source.
-    """
+    """A layer's keys and values: of its tokens, and of the source (None until it was seen)."""
 
     own: Cache
-    encoded: Cache | None
+    encoded: Cache | None = None
 
 
 class Shared(NamedTuple):
@@ -105,9 +102,8 @@ class Block(nn.Module):
         )
 
         def add(x_BTD: jax.Array, h_BTD: jax.Array) -> jax.Array:
-            return constrain(
-                x_BTD + dropout(h_BTD, c.dropout, next(rngs)), "batch", "sequence", None
-            )
+            h_BTD = dropout(h_BTD, c.dropout, next(rngs))
+            return constrain(x_BTD + h_BTD, "batch", "sequence", None)
 
         attention = attend("attention")
         h_BTD = norm("attention")
@@ -196,7 +192,7 @@ class T5(nn.Module):
             `cache_segments` and `cache_start`, as GPT's; the first call has `tokens`, later ones
             find the source in the caches and need only its `segment_ids`.
           rng: a key for dropout; None turns it off.
-          caches: one a decoder layer (`empty_caches`), for incremental decoding.
+          caches: one a decoder layer, for incremental decoding (see `Decoder`).
 
         Returns:
           Backbone with the decoder's hidden_BTD (the encoder's without `decoder_tokens`) and,
@@ -221,9 +217,7 @@ class T5(nn.Module):
         hidden_BTD, caches = self.decoder(x_BTD, shared, caches, decoder_rng)
         return Backbone(hidden_BTD, pooled_BD, caches)
 
-    def _decoder_view(
-        self, batch: dict[str, jax.Array], encoded_BSD: jax.Array | None, cached: bool
-    ) -> Shared:
+    def _decoder_view(self, batch: Any, encoded_BSD: jax.Array | None, cached: bool) -> Shared:
         """What the decoder's layers see of their own tokens and of the source."""
         slots = jnp.arange(batch["decoder_tokens"].shape[1])
         own, source = batch.get("decoder_segment_ids"), batch.get("segment_ids")
@@ -246,12 +240,6 @@ class T5(nn.Module):
         return Shared(bias, mask, encoded_BSD, encoded_mask, related, start)
 
 
-def empty_caches(config: Config, rows: int, slots: int) -> list[DecoderCache]:
-    """A cache for each decoder layer, of zeros for `slots` tokens, without a source."""
-    zeros = jnp.zeros((rows, slots, config.num_heads, config.head_size), config.dtype)
-    return [DecoderCache(Cache(zeros, zeros), None) for _ in range(config.num_decoder_layers)]
-
-
 class LMHead(nn.Module):
     """The decoder's states to logits: through the embedding, or through weights of its own."""
 
@@ -267,3 +255,45 @@ class LMHead(nn.Module):
             init = nn.with_partitioning(nn.initializers.normal(c.width**-0.5), ("vocab", "width"))
             table_VD = self.param("table", init, (c.vocab_size, c.width), jnp.float32)
         return constrain(unembed(hidden_BPD, table_VD), "batch", "sequence", "vocab")
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+    """Generation as model/decoder.py asks for it: the encoder reads the prompt, once."""
+
+    config: Config
+    apply: Callable[..., dict[str, Any]]
+    max_tokens = None
+    first = 0  # padding
+
+    def prefill(
+        self, params: Any, tokens_BP: jax.Array, segments_BP: jax.Array, slots: int
+    ) -> tuple[jax.Array, Any, list[Cache]]:
+        """Both stacks; fixed is `segments_BP` and each layer's keys and values of the prompt."""
+        c, rows = self.config, tokens_BP.shape[0]
+        zeros = jnp.zeros((rows, slots + 1, c.num_heads, c.head_size), c.dtype)
+        caches = [DecoderCache(Cache(zeros, zeros))] * c.num_decoder_layers
+        first_B = jnp.full(rows, self.first, jnp.int32)
+        batch = {"tokens": tokens_BP, "segment_ids": segments_BP}
+        logits_BV, caches = self._run(params, first_B, jnp.int32(0), batch, caches)
+        fixed = segments_BP, [cache.encoded for cache in caches]
+        return logits_BV, fixed, [cache.own for cache in caches]
+
+    def step(
+        self, params: Any, token_B: jax.Array, index: jax.Array, fixed: Any, caches: list[Cache]
+    ) -> tuple[jax.Array, list[Cache]]:
+        """One token a row, into the slot after `index`: the first one holds `first`."""
+        segments_BP, encoded = fixed
+        caches = [DecoderCache(*both) for both in zip(caches, encoded, strict=True)]
+        batch = {"segment_ids": segments_BP}
+        logits_BV, caches = self._run(params, token_B, index + 1, batch, caches)
+        return logits_BV, [cache.own for cache in caches]
+
+    def _run(
+        self, params: Any, token_B: jax.Array, start: jax.Array, batch: Any, caches: Any
+    ) -> tuple[jax.Array, list[DecoderCache]]:
+        rows, slots = token_B.shape[0], caches[0].own.key.shape[1]
+        filled_BS = jnp.ones((rows, slots), jnp.int32)  # later slots are masked as the future is
+        own = {"decoder_tokens": token_B[:, None], "cache_start": start}
+        out = self.apply(params, batch | own | {"cache_segments": filled_BS}, caches=caches)
+        return out["logits"][:, 0], out["caches"]

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from model.attention import Cache, attend
+from model.errors import ModelError
 from model.layers import Projection, activation, dropout
 from model.sharding import constrain
 
@@ -26,6 +27,11 @@ def bucket_of(distances: np.ndarray, buckets: int, max_distance: int) -> np.ndar
     up to `max_distance`, beyond which all share the last.
     """
     exact = buckets // 2
+    if not 0 < exact < max_distance:
+        raise ModelError(
+            "config.model.relative_buckets must be 4 or more, and relative_max_distance larger "
+            f"than half of it; got {exact} buckets of one distance up to {max_distance}."
+        )
     ratio = np.log(np.maximum(distances, 1) / exact) / np.log(max_distance / exact)
     coarse = exact + np.floor(ratio * (buckets - exact)).astype(np.int32)
     return np.where(distances < exact, distances, np.minimum(coarse, buckets - 1)).astype(np.int32)

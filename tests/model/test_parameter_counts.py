@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import bert, gpt, roberta
+from configs import bert, gpt, roberta, t5
 from model.api import build
 from model.errors import ModelError
 from model.heads import Heads
@@ -25,6 +25,19 @@ BERT = {
 # tokens; tests/parity counts them again.
 ROBERTA = {"base": (124_055_040, 124_697_433), "large": (354_310_144, 355_412_057)}
 TURC = {"tiny": 4.4, "mini": 11.3, "small": 29.1, "medium": 41.7}
+# The published checkpoints' counts, of version 1.1 with both embeddings.
+T5 = {
+    ("1.0", "small"): 60_506_624,
+    ("1.0", "base"): 222_903_552,
+    ("1.0", "large"): 737_668_096,
+    ("1.0", "3b"): 2_851_598_336,
+    ("1.0", "11b"): 11_307_321_344,
+    ("1.1", "small"): 76_961_152,
+    ("1.1", "base"): 247_577_856,
+    ("1.1", "large"): 783_150_080,
+    ("1.1", "3b"): 2_849_757_184,
+    ("1.1", "11b"): 11_135_332_352,
+}
 
 
 def bert_model(size, heads):
@@ -38,6 +51,15 @@ def test_gpt2(size):
     config = gpt.get_config(f"size={size}").model
     config.vocab_size = 50257
     assert build(config, Heads(lm=True)).num_params == GPT2[size]
+
+
+@pytest.mark.parametrize(
+    ("version", "size"),
+    [pytest.param(*k, marks=[pytest.mark.slow] * (k[1] != "small")) for k in T5],
+)
+def test_t5(version, size):
+    config = t5.get_config(f"version={version},size={size}").model
+    assert build(config, Heads(lm=True)).num_params == T5[version, size]
 
 
 @pytest.mark.parametrize("size", BERT)

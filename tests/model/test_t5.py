@@ -3,6 +3,7 @@
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,7 +11,7 @@ from model.api import build, family_config
 from model.errors import ModelError
 from model.flops import forward_flops
 from model.heads import Heads
-from model.t5 import empty_caches
+from model.t5 import Decoder
 from model.t5_layers import bucket_of
 
 SIZES = {
@@ -166,27 +167,22 @@ def test_packed_row_equals_separate_rows(t5):
 def test_cached_decoding_is_uncached(t5, scan):
     config, model, params = t5({"model.scan_layers": scan, "model.num_decoder_layers": 2})
     rng = np.random.default_rng(0)
-    tokens, text = rng.integers(0, 32, (2, 7)), rng.integers(0, 32, (2, 6))
-    segments = (np.arange(7) < [[7], [4]]).astype(np.int32)
+    tokens, text = rng.integers(0, 32, (2, 7)), rng.integers(1, 32, (2, 6))
+    text[:, 0] = 0  # what the decoder begins with
+    segments = (np.arange(7) >= [[0], [3]]).astype(np.int32)  # aligned at their ends
     batch = {"tokens": tokens, "segment_ids": segments, "decoder_tokens": text}
     expected = jax.jit(model.apply)(params, batch)["logits"]
 
-    step = jax.jit(lambda b, caches: model.apply(params, b, caches=caches))
-    caches = empty_caches(family_config(config), rows=2, slots=8)
-    logits = []
-    for start, stop in ((0, 3), (3, 4), (4, 5), (5, 6)):  # a beginning of three, then one by one
-        new = {
-            "decoder_tokens": text[:, start:stop],
-            "segment_ids": segments,
-            "cache_start": start,
-            "cache_segments": np.ones((2, 8), np.int32),
-        }
-        out = step(new | ({} if start else {"tokens": tokens}), caches)
-        caches = out["caches"]
-        logits.append(out["logits"])
-    np.testing.assert_allclose(np.concatenate(logits, 1), expected, rtol=1e-4, atol=1e-4)
-    assert caches[0].own.key.shape == (2, 8, 3, 6)
-    assert caches[1].encoded.value.shape == (2, 7, 3, 6)
+    decoder = Decoder(family_config(config), model.apply)
+    got, fixed, caches = jax.jit(decoder.prefill, static_argnums=3)(params, tokens, segments, 9)
+    logits, step = [got], jax.jit(decoder.step)
+    for index in range(5):
+        got, caches = step(params, text[:, index + 1], jnp.int32(index), fixed, caches)
+        logits.append(got)
+    np.testing.assert_allclose(np.stack(logits, 1), expected, rtol=1e-4, atol=1e-4)
+    assert caches[0].key.shape == (2, 10, 3, 6)
+    assert all(len(leaf) == 2 for leaf in jax.tree.leaves((fixed, caches)))
+    assert decoder == Decoder(family_config(config), model.apply)  # a static argument of jit
 
 
 def test_encoder_alone_is_pooled_by_its_mean(t5, tiny, noise):
@@ -278,3 +274,6 @@ def test_impossible_sizes_are_refused(tiny):
         build(tiny("t5", {"model.num_heads": 3}).model, Heads())
     with pytest.raises(ModelError, match="activation is 'swish'"):
         build(tiny("t5", {**SIZES, "model.activation": "gated_swish"}).model, Heads())
+    for key, value in (("relative_buckets", 3), ("relative_max_distance", 4)):
+        with pytest.raises(ModelError, match="relative_buckets must be"):
+            build(tiny("t5", {**SIZES, f"model.{key}": value}).model, Heads())

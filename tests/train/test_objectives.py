@@ -341,8 +341,9 @@ def test_losses_sum_over_parts_and_leave_out_rows_without_weight():
 
 
 def test_every_objective_is_a_file_found_by_name():
-    assert {"causal_lm", "classification", "masked_lm", "permutation_lm"} <= set(NAMES)
-    assert "__init__" not in NAMES
+    alone = ["causal_lm", "classification", "masked_lm", "masked_lm_nsp", "permutation_lm"]
+    seq2seq = ["multitask", "prefix_lm", "span_corruption", "text_to_text"]
+    assert sorted(alone + seq2seq) == NAMES
 
 
 def test_masked_lm_of_whole_sentences():

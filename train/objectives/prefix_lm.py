@@ -17,9 +17,9 @@ class Objective:
     """The encoder reads the beginning of a window, the decoder predicts the rest.
 
     For encoder-decoders (a single stack would need a mask of its own). A row holds two windows of
-    `length` tokens: if the first is split at k, uniform in 1 ... length - 1, the second is split
-    at length - k, so that both stacks are full and every split point is equally likely.
-    A window is one text even where documents meet in it.
+    `length` tokens: if the first is split at k, uniform in 1 ... length - 1, the second is split at
+    length - k, so that both stacks are full and every split point is as likely as any other. A
+    window is one text even where documents meet in it.
 
     Attributes:
       length: tokens in the encoder, and in the decoder.

@@ -32,7 +32,8 @@ def row_sizes(count: int, rate: float, mean_span: float) -> tuple[int, int]:
 def window_of(length: int, rate: float, mean_span: float) -> int:
     """The longest text that leaves `length` tokens in the encoder: it fills rows exactly.
 
-    One token more gives one token more in the encoder or none, so no length is missed.
+    One token more gives one token more in the encoder or none, so no length is missed (unless
+    half of the text is dropped token by token).
     """
     count = 1
     while row_sizes(count + 1, rate, mean_span)[0] <= length:

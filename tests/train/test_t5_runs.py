@@ -1,0 +1,119 @@
+"""Runs of T5: text with tasks mixed in, fine-tuning from it, eight devices, bad configs."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from configs.base import ConfigError
+from train.benchmark import random_batch
+from train.errors import UserError
+from train.loop import run
+from train.mesh import to_devices
+from train.program import make_program
+from train.setup import check
+
+T5 = {
+    "model.activation": "relu",
+    "model.head_size": 4,
+    "model.layer_norm_epsilon": 1e-6,
+    "model.num_layers": 1,
+    "model.vocab_size": 64,
+    "objective.name": "span_corruption",
+    "objective.z_loss": 1e-4,
+    "optimizer.rules": ((r"", "decay"),),
+}
+
+
+@pytest.fixture(scope="module")
+def pretrained(run_config, corpus, tmp_path_factory):
+    """Twelve steps of version 1.1 on text with a task mixed in."""
+    folder = tmp_path_factory.mktemp("t5")
+    records = [{"n": i % 7, "word": "cat" if i % 2 else "dog"} for i in range(60)]
+    path = folder / "task.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    tasks = ((str(path), "count: {n}", "{word}"),)
+    changes = {
+        **T5,
+        "model.activation": "gated_gelu_tanh",
+        "model.tie_embeddings": False,
+        "objective.name": "multitask",
+        "data.tasks": tasks,
+        "tokenizer.kind": "unigram",
+        "tokenizer.sentinels": 8,
+        "optimizer.learning_rate": 0.01,
+    }
+    result = run(run_config("t5", changes), folder / "run", progress=False)
+    return folder, tasks, result, changes
+
+
+def test_text_with_tasks(pretrained, lines):
+    folder, _, result, _ = pretrained
+    found = lines(folder / "run")
+    losses = [line["train/loss"] for line in found if "train/loss" in line]
+    assert losses[-1] < losses[0] - 0.1
+    last = result["eval"]
+    assert last["eval/loss"] == pytest.approx(last["eval/cross_entropy"] + last["eval/z_loss"])
+    names = {key.split("/")[1] for key in last if key.count("/") == 2}
+    assert len(names) == 2  # the text and the task are evaluated each
+    record = json.loads((folder / "run" / "lineage.json").read_text())
+    assert [s["weight"] for s in record["summary"]["sources"]] == pytest.approx(
+        [s["rows"] / sum(r["rows"] for r in record["summary"]["sources"])
+         for s in record["summary"]["sources"]]
+    )  # fmt: skip
+
+
+def test_fine_tuning_on_the_task_keeps_the_output_weights(pretrained, run_config):
+    from train.setup import complete, initial_state, set_up
+
+    folder, tasks, _, changes = pretrained
+    changes = {
+        **changes, "objective.name": "text_to_text", "objective.target_length": 4,
+        "init_from": str(folder / "run"), "model.family": "", "data.tasks": tasks,
+    }  # fmt: skip
+    config = complete(run_config("t5", changes))
+    check(config)
+    setup = set_up(config, folder / "tuned")
+    state = initial_state(setup, jax.random.key(5))
+    fresh = setup.program.init(jax.random.key(5))
+    table = lambda s: np.asarray(s.params["head"]["lm"]["table"])  # noqa: E731
+    assert np.abs(table(state) - table(fresh)).max() > 0.01
+
+
+def losses(tiny, sizes):
+    axes = ("data", "fsdp", "sequence", "tensor")
+    mesh = {f"mesh.{axis}": size for axis, size in zip(axes, sizes, strict=True)}
+    config = tiny("t5", {**T5, "model.dropout": 0.1, "optimizer.learning_rate": 0.01, **mesh})
+    config.optimizer.warmup_steps = 0
+    program = make_program(config, 0)
+    host = random_batch(config, program.objective)
+    host["weights"] = host["weights"] * (np.arange(8) % 3 != 0)[:, None]
+    batch = to_devices(host, program.mesh)
+    state, found = program.init(jax.random.key(0)), []
+    for _ in range(4):
+        state, metrics = program.train_step(state, batch, jax.random.key(1))
+        found.append([float(metrics[n][0] / metrics[n][1]) for n in program.objective.losses])
+    return np.asarray(found), state
+
+
+def test_eight_devices_are_one(tiny):
+    expected, one = losses(tiny, (1, 1, 1, 1))
+    assert expected[-1, 0] < expected[0, 0] - 0.05
+    got, eight = losses(tiny, (2, 2, 1, 2))
+    np.testing.assert_allclose(got, expected, rtol=2e-5)
+    close = lambda a, b: np.testing.assert_allclose(a, b, atol=3e-4)  # noqa: E731
+    jax.tree.map(close, eight.params, one.params)
+    kernel = eight.params["backbone"]["decoder"]["layer_0"]["cross_attention"]["query"]["kernel"]
+    assert kernel.addressable_shards[0].data.size == kernel.size / 4
+
+
+def test_an_objective_fits_its_family(tiny):
+    check(tiny("t5", T5))
+    check(tiny("t5", {**T5, "objective.name": "classification", "length": 600}))  # no table
+    with pytest.raises(UserError, match=r"'causal_lm' is for models without .*'t5'"):
+        check(tiny("t5", {**T5, "objective.name": "causal_lm"}))
+    with pytest.raises(UserError, match=r"'prefix_lm' is for models with .*'gpt'"):
+        check(tiny("gpt", {"objective.name": "prefix_lm"}))
+    with pytest.raises(ConfigError, match="did you mean 'prefix_lm'"):
+        check(tiny("t5", {**T5, "objective.name": "prefixlm"}))
