@@ -224,7 +224,8 @@ def test_ways_to_run_it_agree(t5):
 def test_initial_scales(t5):
     """Those of the published code: each map by the square root of its inputs."""
     sizes = {"model.width": 64, "model.mlp_width": 256, "model.head_size": 32}
-    _, model, _ = t5({**sizes, **V11, "model.vocab_size": 500, "model.relative_buckets": 128})
+    distances = {"model.relative_buckets": 128, "model.relative_max_distance": 200}
+    _, model, _ = t5({**sizes, **distances, **V11, "model.vocab_size": 500})
     params = jax.jit(model.init)(jax.random.key(0))
     decoder = params["backbone"]["decoder"]
     cross, feed_forward = decoder["layer_0"]["cross_attention"], decoder["layer_0"]["mlp"]

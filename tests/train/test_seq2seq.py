@@ -271,7 +271,7 @@ def test_loss_has_both_parts():
     logits = np.asarray([[[1.0, 2.0, 0.0]]], "f4")
     batch = {"targets": np.asarray([[1]]), "weights": np.ones((1, 1), "f4")}
     objective = corruption(z_loss=0.5)
-    losses, metrics = objective.loss(lambda *_: {"logits": logits}, None, batch, None)
+    losses, metrics, _ = objective.loss(lambda *_: {"logits": logits}, None, batch, None, {})
     log_z = math.log(math.e + math.e**2 + 1)
     assert tuple(losses) == objective.losses
     np.testing.assert_allclose(losses["cross_entropy"], (log_z - 2, 1), rtol=1e-6)
