@@ -218,7 +218,7 @@ def look(
       filled_B: how many of the memory's slots, counted from its end, hold a token.
       targets_BP: where the query stream stands; None: the content stream.
     """
-    slots_1T = jnp.arange(batch["tokens"].shape[1])[None]
+    slots_1T = jnp.arange(batch["tokens"].shape[1], dtype=jnp.int32)[None]
     at_queries = lambda values_BT: (  # noqa: E731
         values_BT if targets_BP is None else jnp.take_along_axis(values_BT, targets_BP, axis=1)
     )
@@ -245,7 +245,7 @@ def look(
         differs = types_BQ[:, :, None] != types_BT[:, None, :]
     if filled_B is not None:
         shape = (filled_B.shape[0], slots_BQ.shape[1], memory)
-        held_BM = jnp.arange(memory)[None] >= memory - filled_B[:, None]
+        held_BM = jnp.arange(memory, dtype=jnp.int32)[None] >= memory - filled_B[:, None]
         held = jnp.broadcast_to(held_BM[:, None, :] & past_BQ[:, :, None], shape)
         mask = jnp.broadcast_to(mask, (*shape[:2], slots_1T.shape[1]))
         mask = jnp.concatenate([held, mask], axis=-1)

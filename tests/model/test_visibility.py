@@ -18,7 +18,7 @@ CAUSAL = np.tril(np.ones((T, T), bool))
 @pytest.fixture(scope="module")
 def models(tiny, noise):
     found = {}
-    for family in ("gpt", "bert"):
+    for family in ("gpt", "bert", "xlnet"):
         model = build(tiny(family).model, Heads())
         found[family] = model, noise(model), jax.jit(model.apply)
     return found
@@ -53,7 +53,7 @@ def test_what_a_state_depends_on(models, family, packed):
     np.testing.assert_array_equal(seen(model, params, batch)[real], expected[real])
 
 
-@pytest.mark.parametrize("family", ["gpt", "bert"])
+@pytest.mark.parametrize("family", ["gpt", "bert", "xlnet"])
 def test_packed_row_equals_separate_rows(models, family):
     _, params, apply = models[family]
     row = tokens()
@@ -69,7 +69,7 @@ def test_packed_row_equals_separate_rows(models, family):
         )
 
 
-@pytest.mark.parametrize("family", ["gpt", "bert"])
+@pytest.mark.parametrize("family", ["gpt", "bert", "xlnet"])
 def test_what_stands_in_padding_does_not_matter(models, family):
     _, params, apply = models[family]
     batch = {"tokens": tokens(), "segment_ids": SEGMENTS, "positions": POSITIONS}

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import xlnet
 from model.api import build, family_config
 from model.heads import Heads
 from model.xlnet import XLNet
@@ -238,3 +239,19 @@ def test_one_stream(tiny, noise, precision, kind):
     logits = pooled @ np.asarray(head["linear"]["kernel"]) + np.asarray(head["linear"]["bias"])
     rows = [0, 2, 3]  # transformers takes the last token, padding or not
     close(out["class_logits"][jnp.asarray(rows)], torch.tensor(logits[rows]), precision)
+
+
+@pytest.mark.parametrize("size", ["base", "large"])
+def test_published_sizes_have_as_many_parameters(size):
+    config = xlnet.get_config(f"size={size}").model
+    config.vocab_size = 32000
+    with torch.device("meta"):
+        hf = transformers.XLNetLMHeadModel(
+            transformers.XLNetConfig(
+                vocab_size=32000, d_model=config.width, n_layer=config.num_layers,
+                n_head=config.num_heads, d_inner=config.mlp_width,
+            )
+        )  # fmt: skip
+    count = lambda module: sum(p.numel() for p in module.parameters())  # noqa: E731
+    assert build(config, Heads()).num_params == count(hf.transformer)
+    assert build(config, Heads(lm=True)).num_params == count(hf)

@@ -36,6 +36,21 @@ def test_flops_of_bert_heads_by_hand(tiny):
     assert forward_flops(config, Heads(num_labels=3), 8, 0) - trunk == pooler + 2 * 16 * 3
 
 
+def test_flops_of_xlnet_by_hand(tiny):
+    """Two streams of 8 and 2 queries, 8 + 4 keys, 20 distances, two segments; two layers."""
+    config = tiny("xlnet", {"model.mem_len": 4}).model
+    query_out, key_value = 2 * (2 * 10 * 16 * 16), 2 * (2 * 12 * 16 * 16)
+    scores = 2 * 10 * 16 * (12 + 20 + 2)
+    values = 2 * 10 * 12 * 16
+    feed_forward = 2 * (2 * 10 * 16 * 32)
+    layer = query_out + key_value + scores + values + feed_forward
+    logits = 2 * 2 * 16 * 32
+    assert forward_flops(config, Heads(lm=True, permuted=True), 8, 2) == 2 * layer + logits
+    one_stream = 4 * (2 * 8 * 16 * 16) + 2 * 8 * 16 * (8 + 16 + 2 + 8) + 2 * (2 * 8 * 16 * 32)
+    summary = 2 * 16 * 16 + 2 * 16 * 3
+    assert forward_flops(config, Heads(num_labels=3), 8, 0) == 2 * one_stream + summary
+
+
 @pytest.fixture
 def arguments(monkeypatch):
     monkeypatch.setitem(peak.SIZE, "cpu", 128)

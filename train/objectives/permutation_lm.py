@@ -58,12 +58,14 @@ def choose_spans(
             break
         spans.append(slice(edges[word], edges[word + n]))
         end = edges[word + n] + n * context - left
-    chosen, missing = np.zeros(size, bool), min(count, int(ordinary.sum()))
-    for index in rng.permutation(len(spans)):
-        tokens = ordinary[spans[index]]
-        if tokens.sum() <= missing:
-            chosen[spans[index]] = tokens
-            missing -= int(tokens.sum())
+    until = [0, *np.cumsum(ordinary).tolist()]
+    chosen, missing = np.zeros(size, bool), min(count, until[-1])
+    for index in rng.permutation(len(spans)).tolist():
+        tokens = until[spans[index].stop] - until[spans[index].start]
+        if tokens <= missing:
+            chosen[spans[index]] = True
+            missing -= tokens
+    chosen &= ordinary
     rest = np.flatnonzero(ordinary & ~chosen)
     chosen[rng.permutation(rest)[:missing]] = True
     return np.flatnonzero(chosen)
