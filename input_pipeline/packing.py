@@ -4,6 +4,7 @@ A row source finds row `index` of any epoch in O(1) (windows, examples) or from 
 integer a row (sentences). Arrays in a row are of any length; objectives give them a fixed shape.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -40,6 +41,7 @@ class StreamRows:
         size = stop - start
         whole = (size - length + 1) // length  # windows that fit whatever the phase
         self._rows = max(1, whole) if seed is not None else -(-size // length)
+        self._spare = max(0, size - self._rows * length)
 
     def __len__(self) -> int:
         """Return the number of windows in an epoch."""
@@ -50,12 +52,6 @@ class StreamRows:
         """UTF-8 bytes of the text under these rows."""
         return self._store.text_bytes(self._start, self._stop)
 
-    def _phase(self, epoch: int) -> int:
-        if self._seed is None:
-            return 0
-        spare = self._stop - self._start - self._rows * self._length
-        return int(np.random.default_rng([self._seed, epoch]).integers(max(0, spare) + 1))
-
     def row(self, epoch: int, index: int, rng: np.random.Generator) -> Row:
         """Give one window.
 
@@ -63,7 +59,8 @@ class StreamRows:
             tokens [length] int32; segment_ids [length] int32, documents counted from 1, 0 where
             padded; positions [length] int32, counted from each document's first token in the row.
         """
-        first = self._start + self._phase(epoch) + index * self._length
+        phase = 0 if self._seed is None else _phase(self._seed, epoch, self._spare)
+        first = self._start + phase + index * self._length
         count = min(self._length, self._stop - first)
         documents = self._store.documents
         low = int(np.searchsorted(documents, first, "right"))
@@ -75,6 +72,12 @@ class StreamRows:
         row["segment_ids"][:count] = segments
         row["positions"][:count] = np.arange(count) - starts[segments - 1]
         return row
+
+
+@functools.lru_cache(maxsize=16)
+def _phase(seed: int, epoch: int, spare: int) -> int:
+    """Give how many tokens an epoch leaves out at its beginning, at most `spare`."""
+    return int(np.random.default_rng([seed, epoch]).integers(spare + 1))
 
 
 class SentenceRows:

@@ -101,15 +101,16 @@ class StepTimer:
         self.batch = to_devices(random_batch(config, self.program.objective), self.program.mesh)
         self.key = jax.random.key(config.seed)
         self.state = self.program.init(self.key)
+        self.rate = np.float32(config.optimizer.learning_rate)
         began = time.perf_counter()
-        lowered = self.program.train_step.lower(self.state, self.batch, self.key)
+        lowered = self.program.train_step.lower(self.state, self.batch, self.key, self.rate)
         self.compiled = lowered.compile()
         self.compile_seconds = time.perf_counter() - began
         timed(self.step, 2)
 
     def step(self) -> Any:
         """One more step."""
-        self.state, metrics = self.compiled(self.state, self.batch, self.key)
+        self.state, metrics = self.compiled(self.state, self.batch, self.key, self.rate)
         return metrics
 
     def peak_bytes(self) -> int:

@@ -25,6 +25,7 @@ from train.checkpoint import Checkpoints, abstract
 from train.errors import Diverged, UserError
 from train.evaluate import evaluate, save_predictions
 from train.mesh import to_devices
+from train.optimizer import learning_rates
 from train.peak import matrix_peak
 from train.progress import Bar
 from train.setup import Setup, check, complete, enable_compilation_cache, initial_state, set_up
@@ -105,6 +106,7 @@ class _Run:
         self.splits = self._splits()
         self.last_eval: dict[str, float] = {}
         self._check_metric(state)
+        self.rates = learning_rates(config.optimizer, config.steps)
         self.peak = program.mesh.size * matrix_peak(config.model.dtype)
         self.bar = Bar(str(self.workdir), start, config.steps, self.progress and main)
         self.began = time.perf_counter() - (metrics.truncate(self.workdir, start) if main else 0)
@@ -181,7 +183,8 @@ class _Run:
         pending: list[metrics.Metrics] = []
         self.clock, step = time.perf_counter(), start
         for step, batch in enumerate(batches, start + 1):
-            state, values = program.train_step(state, to_devices(batch, program.mesh), key)
+            batch, rate = to_devices(batch, program.mesh), self.rates[step - 1]
+            state, values = program.train_step(state, batch, key, rate)
             pending.append(values)
             # Read once: the flag may be set again while a checkpoint is being saved.
             last = step == config.steps or self._stopping()
@@ -229,7 +232,7 @@ class _Run:
         seconds, self.clock = (now - self.clock) / len(fetched), now
         values = metrics.means(metrics.add(fetched), "train", program.objective.losses)
         values |= {
-            "train/learning_rate": float(program.schedule(step - 1)),
+            "train/learning_rate": float(self.rates[step - 1]),
             "train/seconds": now - self.began,
             "train/seconds_per_step": seconds,
             "train/tokens_per_second": config.batch_size * config.length / seconds,

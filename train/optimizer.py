@@ -1,26 +1,29 @@
-"""optax from the config: schedule, clipping, AdamW, and one rule list for what trains how fast."""
+"""optax from the config: schedule, clipping, AdamW, and one rule list for what trains how fast.
+
+The optimizer gives updates for a learning rate of 1. The rate is an argument of the training step,
+so runs that differ in their schedule or in their number of steps share one compiled step.
+"""
 
 import re
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from configs.base import choose
 from train.errors import UserError
 
 
-def schedule(config: Any, steps: int) -> optax.Schedule:
-    """The learning rate over steps: linear warmup to the peak, then decay.
+def learning_rates(config: Any, steps: int) -> np.ndarray:
+    """The learning rate of each step, [steps] float32: linear warmup to the peak, then decay.
 
     Args:
       config: ``config.optimizer``.
       steps: steps of the whole run; linear and cosine end there at ``end_factor`` of the peak.
 
-    Returns:
-      step -> learning rate. `rsqrt` is peak * sqrt(warmup / step) (Raffel et al. 2020, 3.1.2,
-      scaled to meet the warmup).
+    `rsqrt` is peak * sqrt(warmup / step) (Raffel et al. 2020, 3.1.2, scaled to meet the warmup).
     """
     peak, warmup = config.learning_rate, config.warmup_steps
     decay = max(1, steps - warmup)
@@ -36,11 +39,10 @@ def schedule(config: Any, steps: int) -> optax.Schedule:
         "rsqrt": lambda: rsqrt,
     }
     after = choose("schedule", config.schedule, after)()
-    if not warmup:
-        return after
     # The first step already learns: counted from 1, it reaches the peak at step `warmup`.
-    rise = optax.linear_schedule(peak / warmup, peak, max(1, warmup - 1))
-    return optax.join_schedules([rise, after], [warmup])
+    rise = optax.linear_schedule(peak / max(1, warmup), peak, max(1, warmup - 1))
+    rate = optax.join_schedules([rise, after], [warmup])
+    return np.broadcast_to(np.asarray(rate(np.arange(steps)), np.float32), (steps,))
 
 
 def parameter_groups(rules: Any, params: Any) -> Any:
@@ -72,14 +74,15 @@ def parameter_groups(rules: Any, params: Any) -> Any:
     return tree
 
 
-def make_optimizer(config: Any, steps: int, params: Any) -> optax.GradientTransformation:
+def make_optimizer(config: Any, params: Any) -> optax.GradientTransformation:
     """The optimizer of ``config.optimizer`` for parameters of the given tree (shapes suffice).
+
+    Its updates are those at learning rate 1: the training step multiplies them by its rate.
 
     AdamW (Loshchilov & Hutter 2019). Each group of the rule list has a factor on the learning rate
     and one on the weight decay; (0, 0) freezes it: no moments are kept for it.
     """
     groups = parameter_groups(config.rules, params)
-    rate = schedule(config, steps)
     names = set(jax.tree.leaves(groups))
 
     def transformation(name: str) -> optax.GradientTransformation:
@@ -91,7 +94,7 @@ def make_optimizer(config: Any, steps: int, params: Any) -> optax.GradientTransf
         return optax.chain(
             optax.scale_by_adam(config.b1, config.b2, config.epsilon),
             optax.add_decayed_weights(config.weight_decay * decay_factor),
-            optax.scale_by_learning_rate(lambda step: rate(step) * rate_factor),
+            optax.scale(-rate_factor),
         )
 
     choose("optimizer", config.name, {"adamw": None})

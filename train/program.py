@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -20,7 +19,7 @@ from model.api import Model, build
 from model.flops import training_flops
 from train import objectives
 from train.mesh import make_mesh, replicated
-from train.optimizer import make_optimizer, schedule
+from train.optimizer import make_optimizer
 from train.state import State, create, shardings
 from train.step import bind, eval_step, predict_step, train_step
 
@@ -31,14 +30,13 @@ class Program:
 
     Attributes:
       init: ``init(key) -> State``, created in place on the mesh.
-      train_step: ``train_step(state, batch, key) -> (state, metrics)``; the state is donated.
+      train_step: ``train_step(state, batch, key, rate) -> (state, metrics)``; the state is donated.
       eval_step: ``eval_step(params, batch, carry) -> (metrics, carry)``.
       carry: ``carry(rows) -> carry`` before the first batch; {} unless the rows are contiguous and
         the model keeps a memory.
       predict: ``predict(params, batch) -> arrays``; None where the objective has none.
       reset: ``reset(params) -> State`` at step 0 with these parameters (after `init_from`).
       shardings: of the State.
-      schedule: step -> learning rate.
       flops_per_step: of training, by formula (model/flops.py).
     """
 
@@ -52,12 +50,15 @@ class Program:
     predict: Callable[..., Any] | None
     reset: Callable[[Any], State]
     shardings: State
-    schedule: optax.Schedule
     flops_per_step: int
 
 
 # What neither the model, nor the step, nor its compilation depends on.
-NOT_COMPILED = ("seed", "init_from", "data", "tokenizer", "evaluation", "checkpoint", "logging")
+NOT_COMPILED = (
+    "seed", "steps", "init_from", "data", "tokenizer", "evaluation", "checkpoint", "logging",
+)  # fmt: skip
+# Of config.optimizer: they make the learning rate, which is an argument of the step.
+NOT_COMPILED_RATE = ("learning_rate", "schedule", "warmup_steps", "end_factor")
 
 
 def make_program(config: ConfigDict, num_labels: int) -> Program:
@@ -65,6 +66,8 @@ def make_program(config: ConfigDict, num_labels: int) -> Program:
     key = {name: value for name, value in json.loads(config.to_json()).items()}
     for name in NOT_COMPILED:
         key.pop(name)
+    for name in NOT_COMPILED_RATE:
+        key["optimizer"].pop(name)
     return _make(json.dumps(key, sort_keys=True), num_labels)
 
 
@@ -74,7 +77,7 @@ def _make(key: str, num_labels: int) -> Program:
     mesh = make_mesh(config.mesh)
     objective = objectives.build(config, num_labels)
     model = build(config.model, objective.head())
-    optimizer = make_optimizer(config.optimizer, config.steps, model.shapes)
+    optimizer = make_optimizer(config.optimizer, model.shapes)
     contiguous = objective.rows == "contiguous"
     rows = config.batch_size if contiguous else 0
     places = shardings(model, optimizer, mesh, config.sharding, rows)
@@ -111,6 +114,5 @@ def _make(key: str, num_labels: int) -> Program:
             out_shardings=places,
         ),
         shardings=places,
-        schedule=schedule(config.optimizer, config.steps),
         flops_per_step=flops * config.batch_size,
     )

@@ -63,6 +63,7 @@ def train_step(
     state: State,
     batch: dict[str, jax.Array],
     key: jax.Array,
+    rate: jax.Array | float,
 ) -> tuple[State, Metrics]:
     """One optimizer step.
 
@@ -74,6 +75,7 @@ def train_step(
       state: donated when jitted.
       batch: global arrays [B, ...].
       key: the run's key; dropout is keyed by (key, step).
+      rate: the learning rate, by which the optimizer's updates are multiplied.
 
     Returns:
       The next state, and (sum, weight) of every loss and metric, with `gradient_norm`.
@@ -81,7 +83,7 @@ def train_step(
     rng = jax.random.fold_in(key, state.step)
     grads, metrics, carry = _gradients(model, objective, state, batch, rng, accumulate)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params = optax.apply_updates(state.params, optax.tree.scale(rate, updates))
     metrics["gradient_norm"] = (optax.tree.norm(grads), jnp.ones(()))
     return State(state.step + 1, params, opt_state, carry), metrics
 

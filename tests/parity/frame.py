@@ -201,8 +201,8 @@ def training_rows(case: Case, precision: str) -> Iterator[Row]:
 def _step_rows(case: Case, ours: Imported, loss: torch.Tensor, precision: str) -> Iterator[Row]:
     """Loss and gradients of one training step, then parameters after some of them."""
 
-    def step(optimizer: Any, state: State) -> Any:
-        return train_step(ours.model, case.objective, optimizer, 1, state, case.batch, key)
+    def step(optimizer: Any, state: State, rate: float = 1.0) -> Any:
+        return train_step(ours.model, case.objective, optimizer, 1, state, case.batch, key, rate)
 
     key = jax.random.key(0)
     zeros = lambda tree: jax.tree.map(jnp.zeros_like, tree)  # noqa: E731
@@ -224,11 +224,10 @@ def _step_rows(case: Case, ours: Imported, loss: torch.Tensor, precision: str) -
         yield Row("gradients", precision, found, BOUNDS[precision][1])
 
     settings = base.get_config().optimizer
-    settings.schedule, settings.warmup_steps, settings.clip_norm = "constant", 0, 0.0
-    settings.weight_decay = 0.1
-    optimizer = make_optimizer(settings, STEPS, ours.model.shapes)
+    settings.clip_norm, settings.weight_decay = 0.0, 0.1
+    optimizer = make_optimizer(settings, ours.model.shapes)
     state = State(start.step, ours.params, optimizer.init(ours.params), {})
-    advance = jax.jit(lambda state: step(optimizer, state)[0])
+    advance = jax.jit(lambda state: step(optimizer, state, settings.learning_rate)[0])
     for _ in range(STEPS):
         state = advance(state)
     for name, want in adamw(case, settings).items():

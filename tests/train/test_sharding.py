@@ -30,9 +30,6 @@ def train(tiny, family, sizes, **more):
             "objective.name": objective,
             "model.num_layers": 1,
             "model.dropout": 0.1,
-            "optimizer.learning_rate": 0.01,
-            "optimizer.warmup_steps": 0,
-            "steps": STEPS,
             **{f"mesh.{axis}": size for axis, size in zip(axes, sizes, strict=True)},
             **more,
         },
@@ -44,7 +41,7 @@ def train(tiny, family, sizes, **more):
     batch = to_devices(host, program.mesh)
     state, losses = program.init(jax.random.key(0)), []
     for _ in range(STEPS):
-        state, metrics = program.train_step(state, batch, jax.random.key(1))
+        state, metrics = program.train_step(state, batch, jax.random.key(1), 0.01)
         losses.append([float(metrics[n][0] / metrics[n][1]) for n in program.objective.losses])
     return np.asarray(losses), state
 

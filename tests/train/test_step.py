@@ -36,7 +36,7 @@ def step(model, objective, batch, params, accumulate, key=0):
     optimizer = optax.sgd(1.0)
     state = create(model, optimizer, jax.random.key(0))
     state = type(state)(state.step, params, state.opt_state, state.carry)
-    run = jax.jit(lambda s, b, k: train_step(model, objective, optimizer, accumulate, s, b, k))
+    run = jax.jit(lambda s, b, k: train_step(model, objective, optimizer, accumulate, s, b, k, 1.0))
     after, metrics = run(state, batch, jax.random.key(key))
     return jax.tree.map(lambda old, new: old - new, params, after.params), metrics, after
 
@@ -87,7 +87,7 @@ def test_step_counts_and_the_next_step_draws_anew(tiny, noise):
     model, objective, batch, _ = setting(tiny, noise, "causal_lm", dropout=0.3)
     optimizer = optax.sgd(0.0)  # parameters stay: only the step's number differs
     state = create(model, optimizer, jax.random.key(0))
-    run = jax.jit(lambda s, b, k: train_step(model, objective, optimizer, 1, s, b, k))
+    run = jax.jit(lambda s, b, k: train_step(model, objective, optimizer, 1, s, b, k, 1.0))
     losses = []
     for _ in range(2):
         state, metrics = run(state, batch, jax.random.key(0))

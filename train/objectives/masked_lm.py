@@ -89,6 +89,11 @@ def mask_tokens(
     }
 
 
+def framed(segments: np.ndarray) -> np.ndarray:
+    """Segments [N] of a window -> int32 [N + 2]: [CLS] is of the first one, [SEP] of the last."""
+    return np.concatenate([segments[:1], segments, segments[-1:]]).astype(np.int32)
+
+
 @dataclasses.dataclass(frozen=True)
 class Objective:
     """Masked-token prediction on full rows: [CLS], a window of the text, [SEP].
@@ -144,12 +149,12 @@ class Objective:
             return {**row, "segment_ids": pad(np.ones(len(tokens)), self.length, "int32")}
         segments, positions = example["segment_ids"], example["positions"]
         if not self.isolate_documents:  # the last window of an evaluation ends in padding
-            return {**row, "segment_ids": np.pad(segments > 0, 1, mode="edge").astype(np.int32)}
+            return {**row, "segment_ids": framed(segments > 0)}
         # [CLS] joins the first document of the row, which therefore starts at position 1.
         shifted = positions + (segments == segments[0])
         return {
             **row,
-            "segment_ids": np.pad(segments, 1, mode="edge").astype(np.int32),
+            "segment_ids": framed(segments),
             "positions": np.concatenate([[0], shifted, shifted[-1:] + 1]).astype(np.int32),
         }
 
