@@ -16,28 +16,38 @@ Batches = Callable[[], Iterable[dict[str, np.ndarray]]]
 
 def evaluate(
     program: Program, params: Any, splits: dict[str, Batches], rows: int
-) -> dict[str, float]:
-    """Exact means over each split, as ``{split/name: value}`` ("eval/loss", ...).
+) -> tuple[dict[str, float], dict[str, dict[str, np.ndarray]]]:
+    """Goes once through each split.
+
+    Returns:
+      Exact means, as ``{split/name: value}`` ("eval/loss", ...); and for each split what the
+      objective predicts, example by example in the split's order ({} where it predicts nothing).
 
     A model with memory begins each split with an empty one and carries it through the batches, of
     `rows` rows: the training's own memory has no part in it.
     """
-    flat = {}
+    flat, predictions = {}, {}
     for name, batches in splits.items():
-        carry, found = program.carry(rows), []
+        carry, found, outputs = program.carry(rows), [], []
         for batch in batches():
-            values, carry = program.eval_step(params, to_devices(batch, program.mesh), carry)
+            batch = to_devices(batch, program.mesh)
+            values, carry, output = program.eval_step(params, batch, carry)
             found.append(values)
+            outputs.append(jax.device_get(output))
         flat |= metrics.means(metrics.add(found), name, program.objective.losses)
-    return flat
+        predictions[name] = _examples(outputs)
+    return flat, predictions
 
 
-def save_predictions(program: Program, params: Any, batches: Batches, path: pathlib.Path) -> None:
-    """Writes predictions, labels and `correct` (0/1), example by example, as one .npz file."""
-    rows: list[dict[str, Any]] = []
-    for batch in batches():
-        rows.append(jax.device_get(program.predict(params, to_devices(batch, program.mesh))))
-    arrays = {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
+def _examples(outputs: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Batches of outputs -> arrays of all examples; rows of weight 0 are padding."""
+    if not outputs[0]:
+        return {}
+    arrays = {key: np.concatenate([output[key] for output in outputs]) for key in outputs[0]}
     real = arrays.pop("weights") > 0
-    arrays = {key: value[real] for key, value in arrays.items()}
-    np.savez(path, correct=arrays["predictions"] == arrays["labels"], **arrays)
+    return {key: value[real] for key, value in arrays.items()}
+
+
+def save_predictions(predictions: dict[str, np.ndarray], path: pathlib.Path) -> None:
+    """Writes predictions, labels and `correct` (0/1), example by example, as one .npz file."""
+    np.savez(path, correct=predictions["predictions"] == predictions["labels"], **predictions)

@@ -105,6 +105,7 @@ class _Run:
         state, start = self._first_state()
         self.splits = self._splits()
         self.last_eval: dict[str, float] = {}
+        self.predictions: dict[str, dict[str, np.ndarray]] = {}
         self._check_metric(state)
         self.rates = learning_rates(config.optimizer, config.steps)
         self.peak = program.mesh.size * matrix_peak(config.model.dtype)
@@ -119,9 +120,8 @@ class _Run:
             state, step = self._steps(state, start)
             if step == config.steps and not self.last_eval:
                 self._evaluate(step, state)
-            if program.predict and "eval" in self.splits and main and jax.process_count() == 1:
-                path = self.workdir / "predictions.npz"
-                save_predictions(program, state.params, self.splits["eval"], path)
+            if main and self.predictions.get("eval"):
+                save_predictions(self.predictions["eval"], self.workdir / "predictions.npz")
         finally:
             self.writer.close()
             self.bar.close()
@@ -249,7 +249,8 @@ class _Run:
         began = time.perf_counter()
         config = self.setup.config
         rows = config.evaluation.batch_size or config.batch_size
-        self.last_eval = evaluate(self.setup.program, state.params, self.splits, rows)
+        found = evaluate(self.setup.program, state.params, self.splits, rows)
+        self.last_eval, self.predictions = found
         self.writer.write(step, self.last_eval)
         self.clock += time.perf_counter() - began
         main = {
@@ -269,7 +270,7 @@ class _Run:
             for key, part in next(iter(batches())).items()
         }
         carry = jax.eval_shape(lambda: program.carry(len(batch["tokens"])))
-        found, _ = jax.eval_shape(program.eval_step, state.params, batch, carry)
+        found, *_ = jax.eval_shape(program.eval_step, state.params, batch, carry)
         known = sorted({f"{name}/{metric}" for metric in [*found, "loss"]})
         rule = self.setup.config.evaluation
         if rule.metric not in known:

@@ -21,7 +21,7 @@ from train import objectives
 from train.mesh import make_mesh, replicated
 from train.optimizer import make_optimizer
 from train.state import State, create, shardings
-from train.step import bind, eval_step, predict_step, train_step
+from train.step import bind, eval_step, train_step
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,10 +31,9 @@ class Program:
     Attributes:
       init: ``init(key) -> State``, created in place on the mesh.
       train_step: ``train_step(state, batch, key, rate) -> (state, metrics)``; the state is donated.
-      eval_step: ``eval_step(params, batch, carry) -> (metrics, carry)``.
+      eval_step: ``eval_step(params, batch, carry) -> (metrics, carry, outputs of each row)``.
       carry: ``carry(rows) -> carry`` before the first batch; {} unless the rows are contiguous and
         the model keeps a memory.
-      predict: ``predict(params, batch) -> arrays``; None where the objective has none.
       reset: ``reset(params) -> State`` at step 0 with these parameters (after `init_from`).
       shardings: of the State.
       flops_per_step: of training, by formula (model/flops.py).
@@ -47,7 +46,6 @@ class Program:
     train_step: Callable[..., Any]
     eval_step: Callable[..., Any]
     carry: Callable[[int], Any]
-    predict: Callable[..., Any] | None
     reset: Callable[[Any], State]
     shardings: State
     flops_per_step: int
@@ -101,12 +99,10 @@ def _make(key: str, num_labels: int) -> Program:
         init=jit(fresh, out_shardings=places),
         train_step=jit(step, donate_argnums=0, out_shardings=(places, replicated(mesh))),
         eval_step=jit(
-            bind(eval_step, model, objective), out_shardings=(replicated(mesh), places.carry)
+            bind(eval_step, model, objective),
+            out_shardings=(replicated(mesh), places.carry, replicated(mesh)),
         ),
         carry=jax.jit(carry, static_argnums=0, out_shardings=places.carry),
-        predict=jit(bind(predict_step, model, objective), out_shardings=replicated(mesh))
-        if hasattr(objective, "predict")
-        else None,
         reset=jit(
             lambda params: dataclasses.replace(
                 fresh(jax.random.key(0)), params=params, opt_state=optimizer.init(params)

@@ -90,15 +90,17 @@ def train_step(
 
 def eval_step(
     model: Model, objective: Any, params: Any, batch: dict[str, jax.Array], carry: Any
-) -> tuple[Metrics, Any]:
-    """(sum, weight) of every loss and metric on one batch, without dropout; and the next carry."""
+) -> tuple[Metrics, Any, dict[str, jax.Array]]:
+    """One batch without dropout.
+
+    Returns:
+      (sum, weight) of every loss and metric; the next carry; the objective's outputs for each row,
+      [B, ...], {} where it predicts nothing about rows. (Loss and outputs call the model on the
+      same arguments: XLA computes that once.)
+    """
     losses, metrics, carry = objective.loss(model.apply, params, batch, None, carry)
-    return {**metrics, **losses}, carry
-
-
-def predict_step(model: Model, objective: Any, params: Any, batch: dict[str, jax.Array]) -> Any:
-    """The objective's per-example outputs on one batch."""
-    return objective.predict(model.apply, params, batch)
+    predict = getattr(objective, "predict", lambda *_: {})
+    return {**metrics, **losses}, carry, predict(model.apply, params, batch)
 
 
 def bind(step: Callable[..., Any], *parts: Any) -> Callable[..., Any]:

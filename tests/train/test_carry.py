@@ -106,7 +106,7 @@ def test_evaluation_carries_its_own_memory(tiny):
     batch = random_batch(config, program.objective)
     alone = {**batch, "continues": np.zeros(8, np.int32)}
     once, twice, fresh = (
-        evaluate(program, params, {"eval": lambda b=batches: b}, 8)["eval/loss"]
+        evaluate(program, params, {"eval": lambda b=batches: b}, 8)[0]["eval/loss"]
         for batches in ([batch], [batch, batch], [batch, alone])
     )
     assert once == fresh
