@@ -82,9 +82,10 @@ class ContiguousRows:
 
         Returns:
             tokens [N] int32, N = length but where a part is shorter; elsewhere [M] int32, a window
-            of length - stride tokens from a random place, read in the same direction; backward []
-            and continues [] int32, 1 for a row that is read backwards, and for one that continues
-            the lane's row before (not so the first of an epoch).
+            of length - stride tokens (of length, where rows do not overlap) from a random place,
+            read in the same direction; backward [] and continues [] int32, 1 for a row that is read
+            backwards, and for one that continues the lane's row before (not so the first of an
+            epoch).
         """
         turn, lane = divmod(index, self.lanes)
         backward = lane >= self._forward
@@ -94,7 +95,7 @@ class ContiguousRows:
         window = slice(first + offset, first + stop)
         if backward:
             window = slice(first + self._part - stop, first + self._part - offset)
-        size = min(self._length - self._stride, self._stop - self._start)
+        size = min(self._length - self._stride or self._length, self._stop - self._start)
         other = int(rng.integers(self._start, self._stop - size + 1))
         step = -1 if backward else 1
         return {

@@ -117,7 +117,10 @@ def _prepare_text(
                 f"--config.data.holdout={hold_out} leaves no text to train on in"
                 f" '{store.folder.name}' ({len(store.tokens)} tokens); lower it or add text"
             )
-    shares = share_lanes(_mixture_weights(data, cuts), lanes.train) if lanes else [0] * len(cuts)
+    shares = [0] * len(cuts)
+    if lanes:  # by rows, as the cap counts them
+        sizes = [-(-cut // lanes.stride) for cut in cuts]
+        shares = share_lanes(_mixture_weights(data, sizes), lanes.train)
     train = [
         rows(store, 0, cut, seed + number, share)
         for number, (store, cut, share) in enumerate(zip(stores, cuts, shares, strict=True))

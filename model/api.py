@@ -131,6 +131,15 @@ def family_config(config: Any) -> Any:
         raise ModelError(
             f"config.model.family is {config.family!r}; it must be one of {sorted(FAMILIES)}."
         )
+    for name in ("width", "num_layers", "num_heads", "mlp_width"):
+        if getattr(config, name) < 1:
+            raise ModelError(
+                f"config.model.{name} is {getattr(config, name)}; it must be positive."
+            )
+    if not 0 <= config.dropout < 1:
+        raise ModelError(
+            f"config.model.dropout is {config.dropout}; it must be at least 0 and below 1."
+        )
     fields = dataclasses.fields(FAMILIES[config.family][0].Config)
     own = FAMILIES[config.family][0].Config(**{f.name: getattr(config, f.name) for f in fields})
     activation(own.activation.removeprefix("gated_"))

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from model.attention import MASKED
-from model.layers import accumulator, dropout, matmul, split
+from model.layers import Projection, accumulator, dropout, split
 from model.sharding import constrain
 
 
@@ -99,23 +99,6 @@ class RelativeBiases(nn.Module):
         init = nn.with_partitioning(nn.initializers.normal(self.std), ("heads", None))
         names = ("content_bias", "position_bias", "segment_bias")
         return {n: self.param(n, init, (self.heads, self.size), jnp.float32) for n in names}
-
-
-class Projection(nn.Module):
-    """A linear map without bias from the last dimensions of `x` to `shape`."""
-
-    shape: tuple[int, ...]
-    names: tuple[str | None, ...]
-    input_names: tuple[str | None, ...]
-    std: float
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[..., *I] -> [..., *O] in the dtype of `x`."""
-        contracted = len(self.input_names)
-        init = nn.with_partitioning(nn.initializers.normal(self.std), self.input_names + self.names)
-        kernel = self.param("kernel", init, x.shape[-contracted:] + self.shape, jnp.float32)
-        return matmul(x, kernel, contracted)
 
 
 class RelativeAttention(nn.Module):

@@ -5,15 +5,18 @@ pretune generate --workdir=runs/gpt --prompts=prompts.txt --num_beams=4 --json >
 
 Tokens are drawn (temperature, top_k, top_p), or with --num_beams the most likely text is searched
 for. The same seed gives the same texts, whatever the other prompts and --batch_size. On a terminal
-the text appears as it is produced. An encoder-decoder (t5) answers the prompt.
+the text appears as it is produced. An encoder-decoder (t5) answers the prompt, in which
+<extra_id_0>, <extra_id_1> ... stand for spans to fill in.
 """
 
 import json
 import pathlib
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from absl import flags
 
 from train.cli import command
@@ -107,6 +110,7 @@ def _way(values: flags.FlagValues) -> Any:
 
 def _stop_tokens(tokenizer: Any, names: Sequence[str]) -> list[int]:
     from train.errors import UserError
+    from train.seq2seq import end_of_text
 
     ids = {name: tokenizer.id_of(name) for name in names}
     if unknown := [name for name, token in ids.items() if token is None]:
@@ -114,8 +118,18 @@ def _stop_tokens(tokenizer: Any, names: Sequence[str]) -> list[int]:
             f"--stop_token={unknown[0]!r} is no token of the run's vocabulary; spell it as the "
             "vocabulary does, or end at a string with --stop."
         )
-    end = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
-    return sorted({*end, *ids.values()})
+    return sorted({*end_of_text(tokenizer).tolist(), *ids.values()})
+
+
+def _source(tokenizer: Any, prompt: str) -> list[int]:
+    """Token ids of what an encoder reads, as in training: sentinels, and the end of the text."""
+    from input_pipeline.tokenizers import SENTINEL
+    from train.seq2seq import end_of_text
+
+    parts = re.split(f"({SENTINEL.format('[0-9]+')})", prompt)
+    spelt = {SENTINEL.format(number): [token] for number, token in enumerate(tokenizer.sentinels)}
+    ids = [spelt[part] if part in spelt else tokenizer.encode(part) for part in parts]
+    return np.concatenate([*ids, end_of_text(tokenizer)]).astype(int).tolist()
 
 
 def _load(workdir: pathlib.Path) -> tuple[Any, Any, Any, Any]:
@@ -139,7 +153,7 @@ def _load(workdir: pathlib.Path) -> tuple[Any, Any, Any, Any]:
     if not heads.lm:
         raise UserError(
             f"{workdir} was trained with {config.objective.name}, which predicts no tokens; "
-            "generate from a run of objective causal_lm."
+            "generate from a run of causal_lm or of an encoder-decoder's objectives."
         )
     model = build(config.model, heads)
     mesh = make_mesh({"data": 1, "fsdp": 1, "sequence": 1, "tensor": 1})
@@ -161,12 +175,14 @@ def _run(values: flags.FlagValues) -> None:
     ids = [tokenizer.encode(prompt).tolist() for prompt in prompts]
     decoder = decoder_of(model, config)
     check_prompts(decoder, ids, tokenizer.vocab_size)  # all, before the first text is printed
+    goes_on = decoder.first is None  # the text continues its prompt
+    if not goes_on:
+        ids = [_source(tokenizer, prompt) for prompt in prompts]
     streaming = values.stream if values.stream is not None else sys.stdout.isatty()
     streaming = streaming and not values.json
     group = max(1, values.batch_size // max(1, copies))
     for start in range(0, len(ids), group):
         batch = ids[start : start + group]
-        goes_on = decoder.first is None  # the text continues its prompt
         streams = [
             TextStream(tokenizer.decode, prompt if goes_on else [], values.stop)
             for prompt in batch

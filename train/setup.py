@@ -99,6 +99,7 @@ def check(config: ConfigDict) -> None:
     check_batch("evaluation.batch_size", config.evaluation.batch_size or config.batch_size, 1, mesh)
     objective = objectives.build(config, num_labels=int(kind == "examples"))
     check_decoder(config, objective)
+    check_direction(config)
     model = ConfigDict(config.model)
     model.vocab_size = model.vocab_size or 1  # not known yet
     build(model, objective.head())
@@ -113,6 +114,17 @@ def check_decoder(config: ConfigDict, objective: Any) -> None:
             f"Objective {config.objective.name!r} is for models "
             f"{'with' if fed else 'without'} a decoder beside the encoder, and family {family!r} "
             f"is not one; use another family, or one of {', '.join(fit)}."
+        )
+
+
+def check_direction(config: ConfigDict) -> None:
+    """UserError if the next token is predicted by a model that sees it."""
+    model = config.model
+    blind = model.family == "gpt" or (model.family == "xlnet" and model.attention_type == "uni")
+    if config.objective.name == "causal_lm" and not blind:
+        raise UserError(
+            f"Objective 'causal_lm' predicts the next token, which family {model.family!r} sees; "
+            "use config.model.family=gpt, xlnet with attention_type=uni, or another objective."
         )
 
 

@@ -49,6 +49,10 @@ def test_golden():
     assert all(value.dtype == np.int32 for value in found[0].values())
 
 
+def test_rows_that_do_not_overlap_have_text_from_elsewhere():
+    assert len(row(make(length=6, stride=6), 1)["elsewhere"]) == 6
+
+
 def test_forward_only_and_short_parts():
     rows = make(size=12, lanes=3, both=False)
     assert len(rows) == 3

@@ -7,6 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from input_pipeline.config_sources import _sample
+from input_pipeline.contiguous import Lanes
 from input_pipeline.dataset import holdout_cut, prepare_rows, prepare_tokenizer
 from input_pipeline.errors import DataError
 from input_pipeline.packing import ExampleRows, SentenceRows, StreamRows
@@ -189,3 +190,19 @@ def test_bad_options(tmp_path, char):
         data = config(source=tmp_path / "a.txt", **change)
         with pytest.raises(DataError, match=message):
             prepare_rows(data, char, "stream", 4, tmp_path, 0)
+
+
+def test_the_cap_counts_rows_of_contiguous_text_too(tmp_path, char):
+    for name, size in (("a", 400), ("b", 1600)):
+        (tmp_path / f"{name}.txt").write_text("x" * size)
+    sources = f"{tmp_path}/a.txt,{tmp_path}/b.txt"
+    lanes = Lanes(train=8, evaluation=2, stride=4, bidirectional=False)
+
+    def shares(cap):
+        found = prepare_rows(
+            config(source=sources, mixture_cap=cap), char, "contiguous", 8, tmp_path / "c", 0, lanes
+        )
+        return [rows.lanes for rows in found.train]
+
+    assert shares(90) == shares(40) == [4, 4]  # 90 and 360 rows
+    assert shares(400) == [2, 6]  # 1,440 tokens are not capped at 400

@@ -172,6 +172,9 @@ def test_initial_scales(tiny):
         ({"model.num_heads": 3}, "not a multiple of config.model.num_heads 3"),
         ({"model.dtype": "int8"}, "dtype is 'int8'"),
         ({"model.activation": "swish"}, "activation is 'swish'"),
+        ({"model.family": "t5", "model.num_heads": 0}, "num_heads is 0"),
+        ({"model.num_layers": 0}, "num_layers is 0"),
+        ({"model.dropout": 1.0}, "dropout is 1.0"),
     ],
 )
 def test_impossible_values_are_refused(tiny, changes, words):

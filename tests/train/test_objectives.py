@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs.base import ConfigError
+from train.errors import UserError
 from train.objectives import (
     NAMES,
     accuracy,
@@ -33,6 +35,13 @@ class Bytes:
     """A tokenizer without [CLS] and [SEP]: GPT's."""
 
     cls_id, sep_id, eos_id, pair_separators = None, None, 9, 1
+
+
+class Characters:
+    """A tokenizer without special tokens."""
+
+    cls_id = sep_id = mask_id = None
+    is_special = np.zeros(40, bool)
 
 
 class Chosen:
@@ -124,6 +133,14 @@ def test_masked_lm():
         segment_ids=[1, 1, 1, 1, 2, 2, 2, 2, 2, 2],
         positions=[0, 1, 2, 3, 0, 1, 2, 3, 4, 5],
     )
+
+
+def test_masked_lm_refuses_what_cannot_be():
+    for rate in (0.0, 15.0):
+        with pytest.raises(ConfigError, match=f"mask_rate is {rate}"):
+            mlm(mask_rate=rate)
+    with pytest.raises(UserError, match=r"needs a .CLS., a .SEP. and a mask token"):
+        mlm().features(EIGHT, np.random.default_rng(0), Characters)
 
 
 def test_masked_lm_last_window_not_isolated():

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs.base import ConfigError
 from train.errors import UserError
 from train.objectives import (
     accuracy,
@@ -108,6 +109,18 @@ def test_too_few_sentinels_are_an_error():
     example = {"tokens": np.arange(70) % 30, "segment_ids": np.ones(70, int)}
     with pytest.raises(UserError, match=r"loses 14 spans, .* only 4 sentinels"):
         corruption(length=64).features(example, np.random.default_rng(0), Pieces)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"noise_rate": 1.0}, "noise_rate 1.0 must lie between"),  # no window would be the longest
+        ({"mean_span": 0.0}, "mean_span 0.0 must be 1 or more"),
+    ],
+)
+def test_impossible_rates_are_refused(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        corruption(**changes)
 
 
 def test_lengths_of_the_paper():

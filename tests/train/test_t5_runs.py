@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from configs.base import ConfigError
+from input_pipeline.tokenizers import load_tokenizer, train_tokenizer
+from train import generate
 from train.benchmark import random_batch
 from train.errors import UserError
 from train.loop import run
@@ -81,6 +83,19 @@ def test_fine_tuning_on_the_task_keeps_the_output_weights(pretrained, run_config
     assert np.abs(table(state) - table(fresh)).max() > 0.01
 
 
+def test_a_prompt_is_read_as_a_source_was_in_training(pretrained):
+    tokenizer = load_tokenizer(pretrained[0] / "run" / "tokenizer")
+    words = lambda text: tokenizer.encode(text).tolist()  # noqa: E731
+    assert generate._source(tokenizer, "a cat") == [*words("a cat"), tokenizer.eos_id]
+    found = generate._source(tokenizer, "a <extra_id_0> sat <extra_id_1> <extra_id_9>")
+    first, second = tokenizer.sentinels[:2].tolist()
+    end = [*words("<extra_id_9>"), tokenizer.eos_id]  # there are eight
+    assert found == [*words("a"), first, *words("sat"), second, *end]
+    assert generate._stop_tokens(tokenizer, []) == [tokenizer.eos_id]
+    pieces = train_tokenizer("wordpiece", ["a cat sat"] * 9, 40, lowercase=False)
+    assert generate._stop_tokens(pieces, []) == [pieces.sep_id]  # which ended its documents
+
+
 def losses(tiny, sizes):
     axes = ("data", "fsdp", "sequence", "tensor")
     mesh = {f"mesh.{axis}": size for axis, size in zip(axes, sizes, strict=True)}
@@ -114,5 +129,10 @@ def test_an_objective_fits_its_family(tiny):
         check(tiny("t5", {**T5, "objective.name": "causal_lm"}))
     with pytest.raises(UserError, match=r"'prefix_lm' is for models with .*'gpt'"):
         check(tiny("gpt", {"objective.name": "prefix_lm"}))
+    with pytest.raises(
+        UserError, match=r"'causal_lm' predicts the next token, which .*'bert' sees"
+    ):
+        check(tiny("bert", {"objective.name": "causal_lm"}))
+    check(tiny("xlnet", {"objective.name": "causal_lm", "model.attention_type": "uni"}))
     with pytest.raises(ConfigError, match="did you mean 'prefix_lm'"):
         check(tiny("t5", {**T5, "objective.name": "prefixlm"}))

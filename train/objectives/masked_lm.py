@@ -11,7 +11,9 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
+from configs.base import ConfigError
 from model.heads import Heads
+from train.errors import UserError
 from train.objectives import Pair, accuracy, cross_entropy, pad
 
 
@@ -89,6 +91,23 @@ def mask_tokens(
     }
 
 
+def check_rate(mask_rate: float) -> None:
+    """ConfigError unless it is a share of the tokens."""
+    if not 0 < mask_rate <= 1:
+        raise ConfigError(
+            f"config.objective.mask_rate is {mask_rate}; it must be above 0 and at most 1."
+        )
+
+
+def check_tokens(tokenizer: Any) -> None:
+    """UserError on a tokenizer without the special tokens of these rows."""
+    if None in (tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id):
+        raise UserError(
+            "Predicting masked tokens needs a [CLS], a [SEP] and a mask token, which this "
+            "tokenizer does not have; use config.tokenizer.kind=wordpiece, bpe or unigram."
+        )
+
+
 def framed(segments: np.ndarray) -> np.ndarray:
     """Segments [N] of a window -> int32 [N + 2]: [CLS] is of the first one, [SEP] of the last."""
     return np.concatenate([segments[:1], segments, segments[-1:]]).astype(np.int32)
@@ -113,6 +132,10 @@ class Objective:
     isolate_documents: bool
     whole_sentences: bool = False
     losses: ClassVar[tuple[str, ...]] = ("loss",)
+
+    def __post_init__(self) -> None:
+        """ConfigError on a share of the tokens that is none."""
+        check_rate(self.mask_rate)
 
     @property
     def rows(self) -> str:
@@ -139,6 +162,7 @@ class Objective:
         self, example: dict[str, Any], rng: np.random.Generator, tokenizer: Any
     ) -> dict[str, np.ndarray]:
         """Frames a window [length - 2] and masks it; arrays of [length] and [targets]."""
+        check_tokens(tokenizer)
         text = example["tokens"]
         if self.whole_sentences:
             text = np.insert(text, example["document_starts"], tokenizer.sep_id)

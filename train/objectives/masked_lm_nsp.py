@@ -9,7 +9,7 @@ import numpy as np
 
 from model.heads import Heads
 from train.objectives import Pair, accuracy, cross_entropy, pad
-from train.objectives.masked_lm import mask_tokens
+from train.objectives.masked_lm import check_rate, check_tokens, mask_tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,10 @@ class Objective:
     whole_word: bool
     rows: ClassVar[str] = "sentences"
     losses: ClassVar[tuple[str, ...]] = ("mlm_loss", "nsp_loss")
+
+    def __post_init__(self) -> None:
+        """ConfigError on a share of the tokens that is none."""
+        check_rate(self.mask_rate)
 
     @property
     def window(self) -> int:
@@ -52,6 +56,7 @@ class Objective:
         is cut at a random place in the second half of what both candidates have. (Without that a
         model reaches 80% on the lengths alone and learns nothing about the texts.)
         """
+        check_tokens(tokenizer)
         text, borders = example["tokens"], np.asarray(example["sentence_starts"])
         borders = borders[borders > 0]
         cut = int(rng.choice(borders)) if len(borders) else max(1, len(text) // 2)

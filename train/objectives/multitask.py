@@ -38,6 +38,11 @@ class Objective:
     losses: ClassVar[tuple[str, ...]] = LOSSES
     decoder: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        """ConfigError from either kind of row."""
+        text_to_text.Objective(self.length, self.target_length, self.z_loss)
+        _ = self._corruption
+
     @property
     def _corruption(self) -> span_corruption.Objective:
         return span_corruption.Objective(

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
+from configs.base import ConfigError
 from model.heads import Heads
 from train.errors import UserError
 from train.objectives import Pair
@@ -88,6 +89,14 @@ class Objective:
     rows: ClassVar[str] = "stream"
     losses: ClassVar[tuple[str, ...]] = LOSSES
     decoder: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """ConfigError on a rate that leaves nothing, or on spans of less than a token."""
+        if not 0 < self.noise_rate < 1 or not self.mean_span >= 1:
+            raise ConfigError(
+                f"config.objective.noise_rate {self.noise_rate} must lie between 0 and 1, and "
+                f"config.objective.mean_span {self.mean_span} must be 1 or more."
+            )
 
     @property
     def window(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
+from configs.base import ConfigError
 from model.heads import Heads
 from train.objectives import Pair
 from train.seq2seq import LOSSES, end_of_text, make_row, teacher_forced_loss
@@ -31,6 +32,14 @@ class Objective:
     window: ClassVar[int] = 0
     losses: ClassVar[tuple[str, ...]] = LOSSES
     decoder: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """ConfigError on a negative length."""
+        if self.target_length < 0:
+            raise ConfigError(
+                f"config.objective.target_length {self.target_length} must not be negative (0: as "
+                "long as config.length)."
+            )
 
     @property
     def targets(self) -> int:
