@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 from input_pipeline.datasets.corpus import Prose, fraction
-from input_pipeline.datasets.docstrings import COMMENTS
+from input_pipeline.datasets.reader import COMMENTS
 
 MIN_WORDS, MAX_WORDS = 30, 80
 _MIN_PARAGRAPH = 10  # words; what is shorter mostly names a parameter

@@ -4,7 +4,7 @@
     tfds.builder("pydocs/area")   # labelled passages: which library area is described?
 
 Nothing is downloaded: the text is read from the language reference and from the docstrings and
-block comments of the standard library and of the installed distributions. The splits share no
+block comments of the standard library and of Pretune's dependencies. The splits share no
 module and no paragraph, neither within a config nor between the two.
 """
 
@@ -12,33 +12,28 @@ import hashlib
 import platform
 from collections.abc import Iterator
 from functools import lru_cache
-from importlib import metadata
 
 import tensorflow_datasets as tfds
 
-from input_pipeline.datasets import areas, corpus, docstrings, prose
+from input_pipeline.datasets import areas, corpus, reader
+from input_pipeline.datasets.installed import Module, dependencies, find_modules
 
 VALIDATION_SHARE = 0.03  # of the pre-training modules
 
 
 def environment_number() -> int:
-    """A number that changes with Python's version and with the set of installed distributions.
+    """A number that changes with the versions of Python and of Pretune's dependencies.
 
     It is the patch number of the data set's version, so that an upgrade builds anew beside the old.
     """
-    installed = {f"{d.metadata['Name']} {d.version}" for d in metadata.distributions()}
-    others = {line for line in installed if not line.startswith(docstrings.OWN_DISTRIBUTION + " ")}
-    identity = "\n".join([platform.python_version(), *sorted(others)])
+    needed = [f"{d.metadata['Name']} {d.version}" for d in dependencies()]
+    identity = "\n".join([platform.python_version(), *needed])
     return int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=3).digest(), "big")
 
 
-def split_modules(modules: list[docstrings.Module] | None = None) -> dict[str, corpus.Prose]:
+def split_modules(modules: list[Module] | None = None) -> dict[str, corpus.Prose]:
     """All splits of both configs: "text/train" -> module -> its records' paragraphs or passages."""
-    found = docstrings.find_modules() if modules is None else modules
-    whole = corpus.deduplicate(
-        (name, [paragraph for text in texts for paragraph in prose.paragraphs(text)])
-        for name, texts in docstrings.read_all(found)
-    )
+    whole = corpus.deduplicate(reader.read_all(find_modules() if modules is None else modules))
     labelled = areas.divide(whole)
     taken = set().union(*labelled.values())
     splits = {"text/train": {}, "text/validation": {}}
@@ -53,7 +48,7 @@ def split_modules(modules: list[docstrings.Module] | None = None) -> dict[str, c
 
 def _base(name: str) -> str:
     """The module to which a document belongs: comments go where their module goes."""
-    return name.removesuffix(docstrings.COMMENTS)
+    return name.removesuffix(reader.COMMENTS)
 
 
 def _validation_order(name: str) -> float:
@@ -78,7 +73,7 @@ class Pydocs(tfds.core.GeneratorBasedBuilder):
     def __init__(
         self,
         *,
-        modules: list[docstrings.Module] | None = None,
+        modules: list[Module] | None = None,
         file_format="array_record",
         **kwargs,
     ):

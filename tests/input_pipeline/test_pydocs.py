@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import tensorflow_datasets as tfds
 
-from input_pipeline.datasets import areas, corpus, docstrings, prose, pydocs
+from input_pipeline.datasets import areas, corpus, installed, prose, pydocs, reader
+from input_pipeline.datasets.installed import Module
+from input_pipeline.errors import DataError
 
 CONFIGS = ("text", "area")
 
@@ -34,10 +36,10 @@ def _build(config: str, folder: Path, modules=None) -> dict[str, list[dict]]:
     }
 
 
-def _write(folder: Path, name: str, source: str | bytes) -> docstrings.Module:
+def _write(folder: Path, name: str, source: str | bytes) -> Module:
     path = folder / f"{name}.py"
     path.write_bytes(source if isinstance(source, bytes) else source.encode())
-    return docstrings.Module(name, path)
+    return Module(name, path)
 
 
 def test_splits_and_sizes(records):
@@ -114,9 +116,27 @@ def test_same_installation_same_records_in_the_same_order(records, tmp_path):
     for key, rows in again.items():
         assert [row["text"] for row in rows] == [row["text"] for row in records[key]]
     # Not only the cached splits: modules read twice give the same text.
-    some = docstrings.find_modules()[::40]
+    some = installed.find_modules()[::40]
     first, second = (hashlib.sha256(repr(pydocs.split_modules(some)).encode()) for _ in range(2))
     assert first.hexdigest() == second.hexdigest()
+
+
+def test_several_processes_read_what_one_reads(monkeypatch):
+    some = installed.find_modules()[::40]
+    one = list(reader.read_all(some))
+    monkeypatch.setattr(reader, "_PER_PROCESS", len(some) // 3)
+    monkeypatch.setattr(reader.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(reader, "_read", None)  # of this process
+    assert list(reader.read_all(some)) == one
+
+
+def test_only_what_pretune_needs_is_read(monkeypatch):
+    names = {installed._normal(d.metadata["Name"]) for d in installed.dependencies()}
+    assert {"jax", "jaxlib", "numpy", "tensorflow-datasets", "protobuf"} <= names
+    assert not {"pretune", "pytest", "pip", "ruff", "torch", "transformers"} & names
+    monkeypatch.setattr(installed, "ROOT", "pretune-is-not-here")
+    with pytest.raises(DataError, match=r"not installed; run `pip install -e \.`"):
+        installed.dependencies()
 
 
 def test_tfds_finds_it_by_name(tmp_path):
@@ -215,4 +235,4 @@ def test_masking_keeps_the_last_part_of_a_dotted_name():
     ],
 )
 def test_module_name(path, name):
-    assert docstrings.module_name(Path(path)) == name
+    assert installed.module_name(Path(path)) == name
