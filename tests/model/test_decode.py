@@ -19,7 +19,8 @@ GREEDY = Sampling(0)
 
 @pytest.fixture(scope="module")
 def gpt(tiny, noise):
-    config = tiny("gpt", {"model.max_length": 12}).model
+    # One layer: test_cached_logits_are_uncached_logits has the caches of two.
+    config = tiny("gpt", {"model.max_length": 12, "model.num_layers": 1}).model
     model = build(config, Heads(lm=True))
     params = noise(model)
     width = config.width  # without this the last norm's bias decides every token
