@@ -328,7 +328,7 @@ def test_files_that_cannot_be_read(exported, damage, words):
         ({"hidden_act": "swiglu"}, "hidden_act = 'swiglu'.*one of gelu,"),
         ({"architectures": ["BertForMultipleChoice"]}, "the architecture 'BertForMultipleChoice'"),
         ({"architectures": None}, "the architecture None"),
-        ({"model_type": "llama"}, "model_type 'llama'; Pretune has bert, gpt2, roberta"),
+        ({"model_type": "llama"}, "model_type 'llama'; Pretune has bert, gpt2, roberta, xlnet"),
         ({"hidden_size": "16"}, "hidden_size = '16'; a positive integer"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type = 'relative_key'"),
         ({"is_decoder": True}, "is_decoder = True; only False"),

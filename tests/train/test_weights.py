@@ -16,8 +16,13 @@ from model.pretrained.save import save
 from train import cli
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TOKENIZERS = {"bert": ("wordpiece", 60), "roberta": ("bpe", 270), "gpt": ("bpe", 270)}
-OBJECTIVES = {"bert": "masked_lm", "roberta": "masked_lm", "gpt": "causal_lm"}
+TOKENIZERS = {
+    "bert": ("wordpiece", 60), "roberta": ("bpe", 270), "gpt": ("bpe", 270),
+    "xlnet": ("unigram", 60),
+}  # fmt: skip
+OBJECTIVES = {
+    "bert": "masked_lm", "roberta": "masked_lm", "gpt": "causal_lm", "xlnet": "permutation_lm",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +101,8 @@ def test_there_and_back(family, published, pretune, corpus, tmp_path):
         "--config.model.family=", "--config.steps=1", "--config.batch_size=8",
         "--config.length=16", "--config.mesh.data=1", "--config.compilation_cache=",
         "--config.logging.tensorboard=False", "--config.evaluation.max_rows=8",
-        "--config.optimizer.warmup_steps=0", f"--workdir={tmp_path}/run",
+        "--config.optimizer.warmup_steps=0", "--config.model.mem_len=8",
+        "--config.model.reuse_len=8", f"--workdir={tmp_path}/run",
     )  # fmt: skip
     assert code == 0, err
     code, _, err = pretune("export", f"--workdir={tmp_path}/run", f"--to={tmp_path}/trained")
@@ -120,6 +126,7 @@ def test_there_and_back(family, published, pretune, corpus, tmp_path):
         ("bert", ("span",), "extractive_qa"),
         ("roberta", ("classification",), "classification"),
         ("gpt", ("token_classification",), "token_classification"),
+        ("xlnet", ("classification",), "classification"),
     ],
 )
 def test_other_heads_there_and_back(family, heads, objective, published, pretune, tmp_path):
