@@ -174,6 +174,6 @@ LAYOUT = Layout(
     to_model=model_config,
     to_published=published_config,
     special_tokens=special_tokens,
-    framed=True,
+    # Not framed: [CLS] stands behind the text, and XLNetTokenizer puts it there by itself.
     copies=((r"^lm_loss\.weight$", "transformer.word_embedding.weight"),),
 )
