@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -164,6 +165,30 @@ def test_tokenizer_files(published, tokenizer):
         for path in folder.iterdir():
             path.unlink()
         folder.rmdir()
+
+
+XLNET_VOCABULARY = ROOT.parent / "shared" / "data" / "vocab" / "xlnet-base-cased" / "spiece.model"
+
+
+def test_xlnet_vocabulary(pretune, tiny, noise, tmp_path):
+    """Only the published SentencePiece file lies there; it comes out as it went in."""
+    if not XLNET_VOCABULARY.exists():
+        pytest.skip("XLNet's vocabulary (../shared/data) is not here")
+    source, work, out = tmp_path / "source", tmp_path / "work", tmp_path / "out"
+    source.mkdir()
+    sizes = {"model.vocab_size": 32_000, "model.num_layers": 1, "model.width": 4}
+    config, layout = tiny("xlnet", sizes).model, LAYOUTS["xlnet"]
+    params = noise(build(config, heads_of(("lm",), 0)))
+    save(source, layout, config, params, architecture_of(layout, ("lm",)))
+    shutil.copy(XLNET_VOCABULARY, source)
+    code, _, err = pretune("import", f"--from={source}", f"--to={work}")
+    assert code == 0, err
+    own = load_tokenizer(work / "tokenizer")
+    assert (own.cls_id, own.sep_id, own.pad_id, own.vocab_size) == (3, 4, 5, 32_000)
+    assert pretune("export", f"--workdir={work}", f"--to={out}")[0] == 0
+    assert (out / "spiece.model").read_bytes() == XLNET_VOCABULARY.read_bytes()
+    theirs = json.loads((out / "config.json").read_text())
+    assert [theirs[f"{role}_token_id"] for role in ("bos", "eos", "pad")] == [1, 2, 5]
 
 
 def test_character_tokenizer_as_a_pipeline(tmp_path):
