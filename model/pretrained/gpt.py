@@ -54,13 +54,12 @@ def model_config(theirs: Published) -> dict[str, Any]:
         tie_word_embeddings=True,
     )  # fmt: skip
     width = theirs.size("n_embd")
-    inner = theirs.values.get("n_inner") is not None
     return {
         "vocab_size": theirs.size("vocab_size"),
         "width": width,
         "num_layers": theirs.size("n_layer"),
         "num_heads": theirs.size("n_head"),
-        "mlp_width": theirs.size("n_inner") if inner else 4 * width,
+        "mlp_width": theirs.size("n_inner", absent=4 * width),
         "max_length": theirs.size("n_positions"),
         "dropout": theirs.number("resid_pdrop", 0.1),
         "activation": theirs.choice("activation_function", "gelu_new", ACTIVATIONS),

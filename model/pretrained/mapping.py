@@ -195,9 +195,11 @@ class Published:
         """`where` names the file in errors."""
         self.where, self.values = where, values
 
-    def size(self, key: str) -> int:
-        """A positive integer that must be there."""
+    def size(self, key: str, absent: int | None = None) -> int:
+        """A positive integer; `absent` where that, null or nothing stands there, if it may."""
         value = self.values.get(key)
+        if absent is not None and value in (None, absent):
+            return absent
         if not isinstance(value, int) or value < 1:
             raise ModelError(f"{self.where} has {key} = {value!r}; a positive integer is wanted.")
         return value
@@ -214,7 +216,17 @@ class Published:
 
     def number(self, key: str, default: float) -> float:
         """A float, or what the published code takes where it is absent."""
-        return float(self.values.get(key, default))
+        value = self.values.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ModelError(f"{self.where} has {key} = {value!r}; a number is wanted.")
+        return float(value)
+
+    def flag(self, key: str, default: bool) -> bool:
+        """True or false, or what the published code takes where it is absent."""
+        value = self.values.get(key, default)
+        if not isinstance(value, bool):
+            raise ModelError(f"{self.where} has {key} = {value!r}; true or false is wanted.")
+        return value
 
     def require(self, **fixed: Any) -> None:
         """ModelError where a key is there with another value: the model would be another one."""

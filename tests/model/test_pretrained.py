@@ -108,6 +108,62 @@ def test_gpt2_keeps_inputs_first(exported):
     assert fused[3, 2 * width + 1 * size + 2] == kernel[3, 2, 1, 2]
 
 
+def test_xlnet_by_hand(exported):
+    """Attention's maps keep their heads; only the output's axes are turned."""
+    folder, config, _, params = exported("xlnet", ("classification",))
+    file = load_file(folder / "model.safetensors")
+    layer = jax.tree.map(np.asarray, params["backbone"]["layer_1"])
+    at = "transformer.layer.1.rel_attn"
+    size = config.width // config.num_heads
+    assert file[f"{at}.k"].shape == (config.width, config.num_heads, size)
+    for short, long in (("q", "query"), ("k", "key"), ("v", "value"), ("r", "position")):
+        np.testing.assert_array_equal(file[f"{at}.{short}"], layer["attention"][long]["kernel"])
+    assert file[f"{at}.o"][5, 2, 1] == layer["attention"]["out"]["kernel"][2, 1, 5]
+    np.testing.assert_array_equal(file[f"{at}.r_s_bias"], layer["biases"]["segment_bias"])
+    up = file["transformer.layer.1.ff.layer_1.weight"]
+    assert up[20, 3] == layer["mlp"]["up"]["kernel"][3, 20]
+    summary = file["sequence_summary.summary.weight"]
+    assert summary[4, 9] == params["head"]["classification"]["summary"]["kernel"][9, 4]
+
+
+def test_xlnet_with_tied_biases(exported):
+    """One of ours is published in every layer; where these differ, they are not tied."""
+    tied = {"model.untie_biases": False}
+    folder, config, model, params = exported("xlnet", ("lm",), changes=tied)
+    file = load_file(folder / "model.safetensors")
+    ours = params["backbone"]["biases"]["content_bias"]
+    for i in range(2):
+        np.testing.assert_array_equal(file[f"transformer.layer.{i}.rel_attn.r_w_bias"], ours)
+    same(load(folder, LAYOUTS["xlnet"], config, model).params, params)
+    other = {"transformer.layer.1.rel_attn.r_w_bias": np.zeros_like(ours)}
+    change(folder, lambda t: t | other)
+    with pytest.raises(ModelError, match=r"layer\.1\.rel_attn\.r_w_bias is not .*untie_r"):
+        load(folder, LAYOUTS["xlnet"], config, model)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"same_length": True}, "same_length = True; only False"),
+        ({"summary_type": "first"}, "summary_type = 'first'; only 'last'"),
+        ({"summary_use_proj": False}, "summary_use_proj = False; only True"),
+        ({"attn_type": "both"}, "attn_type = 'both'.*one of bi, uni"),
+        ({"d_head": 5}, "d_head = 5; only 4"),
+        ({"untie_r": 1}, "untie_r = 1; true or false"),
+        ({"clamp_len": None}, "clamp_len = None; a number"),
+        ({"mem_len": -3}, "mem_len = -3; a positive integer"),
+        ({"architectures": ["XLNetForMultipleChoice"]}, "'XLNetForMultipleChoice'; of family"),
+    ],
+)
+def test_xlnets_that_are_others(exported, changes, words):
+    folder = exported("xlnet", ("lm",))[0]
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(values | changes))
+    with pytest.raises(ModelError, match=re.compile(words)) as error:
+        describe(folder)
+    assert "\n" not in str(error.value)
+
+
 def test_roberta_keeps_all_rows_of_its_tables(exported):
     """514 rows for 512 positions, one token type."""
     folder, config, _, _ = exported("roberta", ("lm",))
@@ -328,7 +384,7 @@ def test_files_that_cannot_be_read(exported, damage, words):
         ({"hidden_act": "swiglu"}, "hidden_act = 'swiglu'.*one of gelu,"),
         ({"architectures": ["BertForMultipleChoice"]}, "the architecture 'BertForMultipleChoice'"),
         ({"architectures": None}, "the architecture None"),
-        ({"model_type": "llama"}, "model_type 'llama'; Pretune has bert, gpt2, roberta"),
+        ({"model_type": "llama"}, "model_type 'llama'; Pretune has bert, gpt2, roberta, xlnet"),
         ({"hidden_size": "16"}, "hidden_size = '16'; a positive integer"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type = 'relative_key'"),
         ({"is_decoder": True}, "is_decoder = True; only False"),

@@ -134,11 +134,11 @@ def recorded(ours: Imported, module: Any, batch: Any) -> tuple[dict[str, Any], l
         seen = []
 
         def one_by_one(layers: Any, x: Any, shared: Any, own: Any, **_: Any) -> Any:
-            seen.append(x)
+            seen.extend(jax.tree.leaves(x))  # several streams: one after the other
             outs = []
             for i, layer in enumerate(layers):
                 x, out = run([layer], x, shared, own[i : i + 1], scan=False, remat="none")
-                seen.append(x)
+                seen.extend(jax.tree.leaves(x))
                 outs += out
             return x, outs
 
@@ -158,11 +158,12 @@ class Case:
       objective: of ours.
       batch: for ours.
       inputs: for the reference, tokens and masks.
-      real: [B, T] bool, the positions to compare.
-      states: the reference's `hidden_states` to what our stack has at each layer.
+      real: [B, T] bool, the positions to compare; of several stacks, one for each state.
       logits: reference's outputs -> our name -> its tensor, at the positions that ours predicts.
       loss: reference's outputs -> its loss, in the model's precision.
-      own_loss: labels for the reference's own loss, which it takes in float32; {}: it has none.
+      own_loss: labels for the reference's own loss, which it takes in float32; {}: in inputs.
+      states: (reference, its outputs) -> what our stacks have at each layer.
+      predicted: which of our logits to compare, as an index.
     """
 
     reference: Any
@@ -170,11 +171,12 @@ class Case:
     objective: Any
     batch: dict[str, np.ndarray]
     inputs: dict[str, torch.Tensor]
-    real: np.ndarray
+    real: np.ndarray | list[np.ndarray]
     logits: Callable[[Any], dict[str, torch.Tensor]]
     loss: Callable[[dict[str, torch.Tensor]], torch.Tensor]
     own_loss: dict[str, torch.Tensor]
-    states: Callable[[Any, list[torch.Tensor]], list[torch.Tensor]] = lambda _, states: states
+    states: Callable[[Any, Any], list[torch.Tensor]] = lambda _, out: list(out.hidden_states)
+    predicted: Any = ...
 
 
 def training_rows(case: Case, precision: str) -> Iterator[Row]:
@@ -183,14 +185,16 @@ def training_rows(case: Case, precision: str) -> Iterator[Row]:
         ours = import_reference(case.reference, precision)
         outputs, seen = recorded(ours, case.module, case.batch)
         theirs = case.reference(**case.inputs, output_hidden_states=True)
-        states = case.states(case.reference, list(theirs.hidden_states))
+        states = case.states(case.reference, theirs)
         assert len(states) == len(seen) > 2
-        for i, (got, want) in enumerate(zip(seen, states, strict=True)):
+        real = case.real if isinstance(case.real, list) else [case.real] * len(seen)
+        for i, (got, want, at) in enumerate(zip(seen, states, real, strict=True)):
             quantity = "hidden states" if i else "embeddings"
-            yield output(quantity, precision, np.asarray(got)[case.real], numpy(want)[case.real])
+            yield output(quantity, precision, np.asarray(got)[at], numpy(want)[at])
         logits = case.logits(theirs)
         for name, want in logits.items():
-            yield output("logits", precision, outputs[name], numpy(want))
+            got = np.asarray(outputs[name])[case.predicted]
+            yield output("logits", precision, got, numpy(want))
         yield from _step_rows(case, ours, case.loss(logits), precision)
         if precision == "float32":
             own = case.reference(**case.inputs, **case.own_loss).loss
@@ -218,10 +222,7 @@ def _step_rows(case: Case, ours: Imported, loss: torch.Tensor, precision: str) -
     named = dict(case.reference.named_parameters())
     assert named.keys() == published_names(ours)
     wanted = {name: numpy(p.grad) for name, p in named.items()}
-    floor = 1e-3 * max(np.abs(g).max() for g in wanted.values())
-    for name, want in wanted.items():
-        found = error(gradients[name], want, floor)
-        yield Row("gradients", precision, found, BOUNDS[precision][1])
+    yield from gradient_rows(gradients, wanted, precision)
 
     settings = base.get_config().optimizer
     settings.clip_norm, settings.weight_decay = 0.0, 0.1
@@ -232,6 +233,16 @@ def _step_rows(case: Case, ours: Imported, loss: torch.Tensor, precision: str) -
         state = advance(state)
     for name, want in adamw(case, settings).items():
         yield output("after 3 AdamW steps", precision, ours.published(state.params)[name], want)
+
+
+def gradient_rows(
+    got: dict[str, np.ndarray], wanted: dict[str, np.ndarray], precision: str, where: str = ""
+) -> Iterator[Row]:
+    """One row for each parameter of the reference."""
+    floor = 1e-3 * max(np.abs(g).max() for g in wanted.values())
+    for name, want in wanted.items():
+        found = error(got[name], want, floor)
+        yield Row(f"gradients{where}", precision, found, BOUNDS[precision][1])
 
 
 def published_names(ours: Imported) -> set[str]:
@@ -245,11 +256,10 @@ def adamw(case: Case, settings: Any) -> dict[str, np.ndarray]:
     """The reference's parameters after some steps of torch's AdamW."""
     groups: dict[bool, list[Any]] = {True: [], False: []}
     for name, parameter in case.reference.named_parameters():
-        is_vector = parameter.ndim < 2  # biases and norms, by our rules
-        assert is_vector == name.endswith(("bias", "LayerNorm.weight", "layer_norm.weight")) or (
-            name.split(".")[-2].startswith("ln_")
-        )
-        groups[is_vector].append(parameter)
+        exempt = name.endswith(("bias", "LayerNorm.weight", "layer_norm.weight")) or (
+            ".ln_" in name
+        )  # biases and norms, by our rules
+        groups[exempt].append(parameter)
     optimizer = torch.optim.AdamW(
         [
             {"params": groups[False], "weight_decay": settings.weight_decay},

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -16,8 +17,13 @@ from model.pretrained.save import save
 from train import cli
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TOKENIZERS = {"bert": ("wordpiece", 60), "roberta": ("bpe", 270), "gpt": ("bpe", 270)}
-OBJECTIVES = {"bert": "masked_lm", "roberta": "masked_lm", "gpt": "causal_lm"}
+TOKENIZERS = {
+    "bert": ("wordpiece", 60), "roberta": ("bpe", 270), "gpt": ("bpe", 270),
+    "xlnet": ("unigram", 60),
+}  # fmt: skip
+OBJECTIVES = {
+    "bert": "masked_lm", "roberta": "masked_lm", "gpt": "causal_lm", "xlnet": "permutation_lm",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +102,8 @@ def test_there_and_back(family, published, pretune, corpus, tmp_path):
         "--config.model.family=", "--config.steps=1", "--config.batch_size=8",
         "--config.length=16", "--config.mesh.data=1", "--config.compilation_cache=",
         "--config.logging.tensorboard=False", "--config.evaluation.max_rows=8",
-        "--config.optimizer.warmup_steps=0", f"--workdir={tmp_path}/run",
+        "--config.optimizer.warmup_steps=0", "--config.model.mem_len=8",
+        "--config.model.reuse_len=8", f"--workdir={tmp_path}/run",
     )  # fmt: skip
     assert code == 0, err
     code, _, err = pretune("export", f"--workdir={tmp_path}/run", f"--to={tmp_path}/trained")
@@ -120,6 +127,7 @@ def test_there_and_back(family, published, pretune, corpus, tmp_path):
         ("bert", ("span",), "extractive_qa"),
         ("roberta", ("classification",), "classification"),
         ("gpt", ("token_classification",), "token_classification"),
+        ("xlnet", ("classification",), "classification"),
     ],
 )
 def test_other_heads_there_and_back(family, heads, objective, published, pretune, tmp_path):
@@ -157,6 +165,30 @@ def test_tokenizer_files(published, tokenizer):
         for path in folder.iterdir():
             path.unlink()
         folder.rmdir()
+
+
+XLNET_VOCABULARY = ROOT.parent / "shared" / "data" / "vocab" / "xlnet-base-cased" / "spiece.model"
+
+
+def test_xlnet_vocabulary(pretune, tiny, noise, tmp_path):
+    """Only the published SentencePiece file lies there; it comes out as it went in."""
+    if not XLNET_VOCABULARY.exists():
+        pytest.skip("XLNet's vocabulary (../shared/data) is not here")
+    source, work, out = tmp_path / "source", tmp_path / "work", tmp_path / "out"
+    source.mkdir()
+    sizes = {"model.vocab_size": 32_000, "model.num_layers": 1, "model.width": 4}
+    config, layout = tiny("xlnet", sizes).model, LAYOUTS["xlnet"]
+    params = noise(build(config, heads_of(("lm",), 0)))
+    save(source, layout, config, params, architecture_of(layout, ("lm",)))
+    shutil.copy(XLNET_VOCABULARY, source)
+    code, _, err = pretune("import", f"--from={source}", f"--to={work}")
+    assert code == 0, err
+    own = load_tokenizer(work / "tokenizer")
+    assert (own.cls_id, own.sep_id, own.pad_id, own.vocab_size) == (3, 4, 5, 32_000)
+    assert pretune("export", f"--workdir={work}", f"--to={out}")[0] == 0
+    assert (out / "spiece.model").read_bytes() == XLNET_VOCABULARY.read_bytes()
+    theirs = json.loads((out / "config.json").read_text())
+    assert [theirs[f"{role}_token_id"] for role in ("bos", "eos", "pad")] == [1, 2, 5]
 
 
 def test_character_tokenizer_as_a_pipeline(tmp_path):
