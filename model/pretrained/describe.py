@@ -6,10 +6,15 @@ from typing import Any
 
 from model.errors import ModelError
 from model.heads import Heads
-from model.pretrained import bert, files, gpt, roberta
+from model.pretrained import bert, files, gpt, roberta, t5
 from model.pretrained.mapping import Architecture, Layout, Published
 
-LAYOUTS: dict[str, Layout] = {"gpt": gpt.LAYOUT, "bert": bert.LAYOUT, "roberta": roberta.LAYOUT}
+LAYOUTS: dict[str, Layout] = {
+    "gpt": gpt.LAYOUT,
+    "bert": bert.LAYOUT,
+    "roberta": roberta.LAYOUT,
+    "t5": t5.LAYOUT,
+}
 
 
 @dataclasses.dataclass(frozen=True)
