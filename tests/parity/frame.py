@@ -158,11 +158,12 @@ class Case:
       objective: of ours.
       batch: for ours.
       inputs: for the reference, tokens and masks.
-      real: [B, T] bool, the positions to compare.
-      states: the reference's `hidden_states` to what our stack has at each layer.
+      real: [B, T] bool, the positions to compare; of several stacks, one for each state.
       logits: reference's outputs -> our name -> its tensor, at the positions that ours predicts.
       loss: reference's outputs -> its loss, in the model's precision.
-      own_loss: labels for the reference's own loss, which it takes in float32; {}: it has none.
+      own_loss: labels for the reference's own loss, which it takes in float32; {}: in inputs.
+      states: (reference, its outputs) -> what our stacks have at each layer.
+      predicted: which of our logits to compare, as an index.
     """
 
     reference: Any
@@ -170,11 +171,12 @@ class Case:
     objective: Any
     batch: dict[str, np.ndarray]
     inputs: dict[str, torch.Tensor]
-    real: np.ndarray
+    real: np.ndarray | list[np.ndarray]
     logits: Callable[[Any], dict[str, torch.Tensor]]
     loss: Callable[[dict[str, torch.Tensor]], torch.Tensor]
     own_loss: dict[str, torch.Tensor]
-    states: Callable[[Any, list[torch.Tensor]], list[torch.Tensor]] = lambda _, states: states
+    states: Callable[[Any, Any], list[torch.Tensor]] = lambda _, out: list(out.hidden_states)
+    predicted: Any = ...
 
 
 def training_rows(case: Case, precision: str) -> Iterator[Row]:
@@ -183,14 +185,16 @@ def training_rows(case: Case, precision: str) -> Iterator[Row]:
         ours = import_reference(case.reference, precision)
         outputs, seen = recorded(ours, case.module, case.batch)
         theirs = case.reference(**case.inputs, output_hidden_states=True)
-        states = case.states(case.reference, list(theirs.hidden_states))
+        states = case.states(case.reference, theirs)
         assert len(states) == len(seen) > 2
-        for i, (got, want) in enumerate(zip(seen, states, strict=True)):
+        real = case.real if isinstance(case.real, list) else [case.real] * len(seen)
+        for i, (got, want, at) in enumerate(zip(seen, states, real, strict=True)):
             quantity = "hidden states" if i else "embeddings"
-            yield output(quantity, precision, np.asarray(got)[case.real], numpy(want)[case.real])
+            yield output(quantity, precision, np.asarray(got)[at], numpy(want)[at])
         logits = case.logits(theirs)
         for name, want in logits.items():
-            yield output("logits", precision, outputs[name], numpy(want))
+            got = np.asarray(outputs[name])[case.predicted]
+            yield output("logits", precision, got, numpy(want))
         yield from _step_rows(case, ours, case.loss(logits), precision)
         if precision == "float32":
             own = case.reference(**case.inputs, **case.own_loss).loss

@@ -36,9 +36,9 @@ def rows() -> Iterator[Row]:
     yield from head_rows(ours, batch, inputs, real, {"pad_token_id": 1})
 
 
-def after_final_norm(reference: Any, states: list[torch.Tensor]) -> list[torch.Tensor]:
+def before_final_norm(reference: Any, out: Any) -> list[torch.Tensor]:
     """The last state that transformers gives is normed; ours before the norm is the block's."""
-    return [*states[:-1], reference.kept]
+    return [*out.hidden_states[:-1], reference.kept]
 
 
 def case(reference: Any, packed: bool) -> Case:
@@ -65,5 +65,5 @@ def case(reference: Any, packed: bool) -> Case:
     return Case(
         reference, gpt, causal_lm.Objective(LENGTH, isolate_documents=True), batch, inputs, real,
         lambda out: {"logits": out.logits}, loss, {"labels": torch.tensor(labels).long()},
-        after_final_norm,
+        before_final_norm,
     )  # fmt: skip

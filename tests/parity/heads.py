@@ -2,7 +2,7 @@
 
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 import jax
@@ -34,12 +34,13 @@ def head_rows(
     inputs: dict[str, torch.Tensor],
     real: np.ndarray,
     extra: dict[str, Any] | None = None,
+    names: Container[str] | None = None,
 ) -> Iterator[Row]:
-    """Every class that can be exported, loaded by transformers: its keys and outputs."""
+    """Every class that can be exported (of `names`), loaded by transformers: keys and outputs."""
     layout = LAYOUTS[config.family]
     rng = np.random.default_rng(1)
     for architecture in layout.architectures:
-        if architecture.read_only:
+        if architecture.read_only or (names is not None and architecture.name not in names):
             continue
         model = build(config, heads_of(architecture.heads, 3))
         draw = lambda leaf: jnp.asarray(0.3 * rng.standard_normal(leaf.shape), "float32")  # noqa: E731
