@@ -1,7 +1,7 @@
 """What the parity certificate is made of: rows of errors, and the comparisons that all share.
 
-A family is a module ``tests/parity/<family>.py`` with ``rows() -> Iterator[Row]``. For a model that
-takes one sequence, a `Case` and `training_rows` give all the rows; others use the pieces.
+A family is a module ``tests/parity/<family>.py`` with ``rows() -> Iterator[Row]``. A `Case` and
+`training_rows` give the rows of training; other models use the pieces.
 
 An error is the largest difference over the largest number of the reference, over the real tokens.
 For gradients, each parameter's is taken by itself, but no parameter counts as smaller than a

@@ -12,9 +12,9 @@ import transformers
 from torch.nn.functional import cross_entropy
 from transformers.models.t5 import modeling_t5
 
-from configs import t5 as configs
 from model import t5
-from tests.parity.frame import Case, Row, randomise, training_rows
+from tests.parity import generation
+from tests.parity.frame import Case, Row, import_reference, randomise, training_rows
 from tests.parity.generation import cached_rows, generation_rows
 from tests.parity.heads import head_rows
 from train.objectives import span_corruption
@@ -44,10 +44,11 @@ def rows() -> Iterator[Row]:
                 reference = published(version, VOCAB, precision)
                 randomise(reference, seed=int(packed))
                 yield from training_rows(case(reference, packed), precision)
-            yield from cached_rows(published(version, 13, precision), precision)
+            small = published(version, generation.VOCAB, precision)
+            yield from cached_rows(small, precision)
         if precision == "float32":
             yield from heads(version)
-    yield from generation_rows(published("1.1", 13, "float32"))
+    yield from generation_rows(published("1.1", generation.VOCAB, "float32"))
 
 
 def published(version: str, vocab: int, precision: str) -> Any:
@@ -147,11 +148,9 @@ def case(reference: Any, packed: bool) -> Case:
 
 def heads(version: str) -> Iterator[Row]:
     """Every class of the family, exported; a token's class is read off the encoder alone."""
-    ours = configs.get_config(f"version={version}").model
-    ours.unlock()
-    ours.vocab_size, ours.width, ours.head_size, ours.mlp_width = VOCAB, 20, 6, 28
-    ours.num_layers, ours.num_decoder_layers, ours.num_heads = 2, 3, 3
-    ours.relative_buckets, ours.relative_max_distance = 8, 11
+    reference = published(version, VOCAB, "float32")
+    randomise(reference, seed=0)
+    ours = import_reference(reference, "float32").config
     batch = batch_of(False)
     real, target = batch["segment_ids"] > 0, batch["decoder_segment_ids"] > 0
     inputs = inputs_of(batch)
