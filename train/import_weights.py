@@ -143,10 +143,11 @@ def _config(found: Any) -> Any:
 def _sentinels(source: pathlib.Path, layout: Any) -> int:
     """How many sentinels the published tokenizer adds to its SentencePiece model."""
     from model.pretrained.files import read_json
+    from model.pretrained.mapping import Published
 
     path = source / "tokenizer_config.json"
-    settings = read_json(path) if path.exists() else {}
-    return settings.get("extra_ids", layout.sentinels)
+    settings = Published(str(path), read_json(path) if path.exists() else {})
+    return int(settings.number("extra_ids", layout.sentinels))
 
 
 def _digest(path: pathlib.Path) -> str:

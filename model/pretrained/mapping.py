@@ -225,7 +225,10 @@ class Published:
 
     def number(self, key: str, default: float) -> float:
         """A float, or what the published code takes where it is absent."""
-        return float(self.values.get(key, default))
+        value = self.values.get(key, default)
+        if not isinstance(value, int | float):
+            raise ModelError(f"{self.where} has {key} = {value!r}; a number is wanted.")
+        return float(value)
 
     def require(self, **fixed: Any) -> None:
         """ModelError where a key is there with another value: the model would be another one."""

@@ -430,6 +430,7 @@ def test_files_that_cannot_be_read(exported, damage, words):
         ({"decoder_start_token_id": 2}, "decoder_start_token_id = 2; only 0"),
         ({"architectures": ["T5ForSequenceClassification"]}, "'T5ForSequenceClassification'; of"),
         ({"d_kv": None}, "d_kv = None; a positive integer"),
+        ({"dropout_rate": "0.1"}, "dropout_rate = '0.1'; a number is wanted"),
     ],
 )
 def test_t5s_that_are_others(exported, changes, words):
