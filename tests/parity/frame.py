@@ -195,11 +195,12 @@ def training_rows(case: Case, precision: str) -> Iterator[Row]:
         for name, want in logits.items():
             got = np.asarray(outputs[name])[case.predicted]
             yield output("logits", precision, got, numpy(want))
-        yield from _step_rows(case, ours, case.loss(logits), precision)
         if precision == "float32":
             own = case.reference(**case.inputs, **case.own_loss).loss
             yield output("loss", precision, numpy(case.loss(logits)), numpy(own))
             yield from round_trip(case.reference, ours)
+        # Last, because it trains the reference.
+        yield from _step_rows(case, ours, case.loss(logits), precision)
 
 
 def _step_rows(case: Case, ours: Imported, loss: torch.Tensor, precision: str) -> Iterator[Row]:
