@@ -116,17 +116,22 @@ class SentencePieceBackend:
         return self._model
 
     def extended(self, specials: Sequence[str]) -> "SentencePieceBackend":
-        """Further control pieces in the model itself, so that one file says all.
+        """Further control pieces in the model itself, so that one file says all."""
+        return SentencePieceBackend(self._model + control_pieces(specials))
 
-        Two serialised protocol buffers in a row are their merger: repeated fields are appended.
-        Field 1 of the model is a piece; of that, field 1 is the text and field 3 = 3 means control.
-        """
-        extra = b""
-        for special in specials:
-            text = special.encode("utf-8")
-            piece = bytes([1 << 3 | 2, len(text)]) + text + bytes([3 << 3, 3])
-            extra += bytes([1 << 3 | 2, len(piece)]) + piece
-        return SentencePieceBackend(self._model + extra)
+
+def control_pieces(specials: Sequence[str]) -> bytes:
+    """What, appended to a SentencePiece model, gives it these control pieces.
+
+    Two serialised protocol buffers in a row are their merger: repeated fields are appended.
+    Field 1 of the model is a piece; of that, field 1 is the text and field 3 = 3 means control.
+    """
+    extra = b""
+    for special in specials:
+        text = special.encode("utf-8")
+        piece = bytes([1 << 3 | 2, len(text)]) + text + bytes([3 << 3, 3])
+        extra += bytes([1 << 3 | 2, len(piece)]) + piece
+    return extra
 
 
 class CharBackend:

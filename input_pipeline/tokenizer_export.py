@@ -5,8 +5,8 @@ from pathlib import Path
 
 import tokenizers as hf
 
-from input_pipeline.tokenizer_backends import CHAR_FILE, HF_FILE, SP_FILE
-from input_pipeline.tokenizers import Tokenizer
+from input_pipeline.tokenizer_backends import CHAR_FILE, HF_FILE, SP_FILE, control_pieces
+from input_pipeline.tokenizers import SENTINEL, Tokenizer
 
 ROLES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
 
@@ -32,6 +32,7 @@ def export_tokenizer(
     settings = {f"{role}_token": name for role, name in names.items() if name is not None}
     settings |= {"model_max_length": max_length, "clean_up_tokenization_spaces": False}
     if tokenizer.file_name == SP_FILE:
+        content, settings["extra_ids"] = _without_sentinels(tokenizer)
         (folder / SP_FILE).write_bytes(content)
         return [SP_FILE, _write_json(folder / "tokenizer_config.json", settings)]
     written = []
@@ -49,6 +50,16 @@ def export_tokenizer(
     settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     written.append(_write_json(folder / HF_FILE, table))
     return [*written, _write_json(folder / "tokenizer_config.json", settings)]
+
+
+def _without_sentinels(tokenizer: Tokenizer) -> tuple[bytes, int]:
+    """A SentencePiece model as it was without its sentinels, and how many they are.
+
+    The published T5Tokenizer appends them itself, also where the model has them already.
+    """
+    names = [SENTINEL.format(i) for i in reversed(range(len(tokenizer.sentinels)))]
+    content, end = tokenizer.content(), control_pieces(names)
+    return (content.removesuffix(end), len(names)) if content.endswith(end) else (content, 0)
 
 
 def _write_json(path: Path, value: object) -> str:

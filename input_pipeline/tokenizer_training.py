@@ -84,10 +84,10 @@ def _sentencepiece(texts: Iterable[str], vocab_size: int, lowercase: bool, kind:
             normalization_rule_name="nmt_nfkc_cf" if lowercase else "nmt_nfkc",
             max_sentence_length=1 << 28,  # the default drops lines beyond 4192 bytes, silently
             num_threads=4,  # sums are split by thread: a fixed number gives a fixed result
-            pad_id=0,
-            unk_id=1,
-            bos_id=2,
-            eos_id=3,
+            pad_id=0,  # as in T5's vocabularies: transformers' T5Tokenizer takes them for granted
+            eos_id=1,
+            unk_id=2,
+            bos_id=3,
             control_symbols=["<cls>", "<sep>", "<mask>"],
             minloglevel=2,
         )

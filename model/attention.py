@@ -107,10 +107,10 @@ class SelfAttention(nn.Module):
         qkv = constrain(fused(x_BTD), "batch", "sequence", None, "heads", None)
         q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
         if cache is not None:
-            at = (0, visible.start, 0, 0)
-            k = jax.lax.dynamic_update_slice(cache.key, k.astype(cache.key.dtype), at)
-            v = jax.lax.dynamic_update_slice(cache.value, v.astype(cache.value.dtype), at)
-            cache = Cache(k, v)
+            write = lambda old, new: jax.lax.dynamic_update_slice_in_dim(  # noqa: E731
+                old, new.astype(old.dtype), visible.start, axis=1
+            )
+            k, v = cache = Cache(write(cache.key, k), write(cache.value, v))
         out = attend(q, k, v, visible.mask, self.dropout_rate, rng)
         out = constrain(out, "batch", "sequence", "heads", None)
         project = Linear((width,), ("width",), ("heads", None), self.output_std, name="out")

@@ -109,8 +109,8 @@ class Block(nn.Module):
         h_BTD = norm("attention")
         memory = attention.remember(h_BTD)
         if cache is not None:
-            write = lambda old, new: jax.lax.dynamic_update_slice(  # noqa: E731
-                old, new.astype(old.dtype), (0, shared.start, 0, 0)
+            write = lambda old, new: jax.lax.dynamic_update_slice_in_dim(  # noqa: E731
+                old, new.astype(old.dtype), shared.start, axis=1
             )
             memory = Cache(*map(write, cache.own, memory))
         x_BTD = add(x_BTD, attention(h_BTD, memory, shared.mask, shared.bias, next(rngs)))

@@ -50,7 +50,9 @@ def export_weights(
     from input_pipeline.tokenizers import load_tokenizer
     from model.api import build
     from model.pretrained.describe import LAYOUTS, architecture_of, heads_of
+    from model.pretrained.mapping import parts
     from model.pretrained.save import save
+    from train import objectives
     from train.checkpoint import abstract, best_folder, load_parts, stored
     from train.errors import UserError
     from train.mesh import make_mesh, param_shardings
@@ -67,8 +69,9 @@ def export_weights(
             "published class does; train with config.objective.pooling='own' to export."
         )
     # A head without parameters of its own (tied weights) leaves no trace but the objective.
-    trained = [a for a in layout.architectures if a.objective == config.objective.name]
-    names = tuple(head) or (trained[0].heads if trained else ())
+    known = config.objective.name in objectives.NAMES
+    predicts = known and objectives.build(config, 0).head().lm
+    names = tuple(head) or (("lm",) if predicts else ())
     architecture = architecture_of(layout, names)
     classes = _classes(head)
     model = build(config.model, heads_of(names, classes))
@@ -88,7 +91,7 @@ def export_weights(
         )  # fmt: skip
     lines = [f"{architecture.name}, {model.num_params:,} parameters, to {folder}"]
     if left_out:
-        lines.append(f"left out, {architecture.name} has no such part: {', '.join(left_out)}")
+        lines.append(f"left out, {architecture.name} has no such part: {parts(left_out)}")
     return lines
 
 

@@ -76,10 +76,12 @@ def import_weights(source: pathlib.Path, workdir: pathlib.Path) -> list[str]:
     """
     import jax.numpy as jnp
 
+    from input_pipeline.tokenizer_backends import SP_FILE
     from input_pipeline.tokenizers import load_tokenizer
     from model.api import build
     from model.pretrained.describe import LAYOUTS, describe
     from model.pretrained.load import load
+    from model.pretrained.mapping import parts
     from train.checkpoint import Checkpoints
     from train.errors import UserError
     from train.mesh import make_mesh, param_shardings
@@ -88,7 +90,10 @@ def import_weights(source: pathlib.Path, workdir: pathlib.Path) -> list[str]:
 
     found = describe(source)
     config = _config(found)
+    layout = LAYOUTS[found.family]
     tokenizer = load_tokenizer(source)
+    if tokenizer.file_name == SP_FILE:  # other files hold all of their tokens
+        tokenizer = tokenizer.with_sentinels(_sentinels(source, layout))
     if tokenizer.vocab_size > config.model.vocab_size:
         raise UserError(
             f"{source} has a tokenizer of {tokenizer.vocab_size} ids but a model of only "
@@ -98,7 +103,8 @@ def import_weights(source: pathlib.Path, workdir: pathlib.Path) -> list[str]:
     mesh = make_mesh({"data": 1, "fsdp": 1, "sequence": 1, "tensor": 1})
     places = param_shardings(model.axes, model.shapes, mesh, config.sharding)
     with whole(workdir) as partial:
-        got = load(source, LAYOUTS[found.family], config.model, model, places)
+        lacks = found.architecture.lacks
+        got = load(source, layout, config.model, model, places, lacks)
         tokenizer.save(partial / "tokenizer")
         with Checkpoints(partial, keep=1) as checkpoints:
             checkpoints.save(0, State(jnp.zeros((), jnp.int32), got.params, {}, {}))
@@ -116,7 +122,7 @@ def import_weights(source: pathlib.Path, workdir: pathlib.Path) -> list[str]:
     if got.ignored:
         lines.append(f"ignored: {', '.join(got.ignored)}")
     if got.fresh:
-        lines.append(f"not in the file, initialised anew: {', '.join(got.fresh)}")
+        lines.append(f"not in the file, initialised anew: {parts(got.fresh)}")
     return lines
 
 
@@ -132,6 +138,16 @@ def _config(found: Any) -> Any:
     config.data.labels = found.labels
     config.length = min(config.length, config.model.max_length)
     return base.lock(config)
+
+
+def _sentinels(source: pathlib.Path, layout: Any) -> int:
+    """How many sentinels the published tokenizer adds to its SentencePiece model."""
+    from model.pretrained.files import read_json
+    from model.pretrained.mapping import Published
+
+    path = source / "tokenizer_config.json"
+    settings = Published(str(path), read_json(path) if path.exists() else {})
+    return int(settings.number("extra_ids", layout.sentinels))
 
 
 def _digest(path: pathlib.Path) -> str:

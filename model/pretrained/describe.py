@@ -6,7 +6,7 @@ from typing import Any
 
 from model.errors import ModelError
 from model.heads import Heads
-from model.pretrained import bert, files, gpt, roberta, xlnet
+from model.pretrained import bert, files, gpt, roberta, t5, xlnet
 from model.pretrained.mapping import Architecture, Layout, Published
 
 LAYOUTS: dict[str, Layout] = {
@@ -14,6 +14,7 @@ LAYOUTS: dict[str, Layout] = {
     "bert": bert.LAYOUT,
     "roberta": roberta.LAYOUT,
     "xlnet": xlnet.LAYOUT,
+    "t5": t5.LAYOUT,
 }
 
 

@@ -38,7 +38,12 @@ class Loaded:
 
 
 def load(
-    folder: pathlib.Path, layout: Layout, config: Any, model: Model, shardings: Any = None
+    folder: pathlib.Path,
+    layout: Layout,
+    config: Any,
+    model: Model,
+    shardings: Any = None,
+    lacks: str = "^$",
 ) -> Loaded:
     """Reads parameters tensor by tensor: the host holds one of them at a time.
 
@@ -49,6 +54,7 @@ def load(
       model: whose parameters are wanted.
       shardings: the tree of its parameters with a place for each, on which it is put as soon as it
         is read; None: the default device.
+      lacks: pattern of our paths that the file may lack (`Architecture.lacks`).
 
     Returns:
       Loaded.
@@ -63,10 +69,15 @@ def load(
         tensors = files.TensorFolder(folder, stack)
         known = {name for entry in layout.entries(config) for name in entry.theirs}
         names = {layout.canonical(name, known): name for name in sorted(tensors.names)}
-        fresh = [e for e in entries if e.optional and not set(e.theirs) & names.keys()]
+        fresh = [
+            entry
+            for entry in entries
+            if (entry.optional or re.search(lacks, entry.ours))
+            and not set(entry.theirs) & names.keys()
+        ]
         entries = [entry for entry in entries if entry not in fresh]
         _check_headers(folder, layout, entries, known, names, tensors, shapes)
-        _check_copies(folder, layout, names, tensors)
+        _check_copies(folder, layout, known, names, tensors)
         found, damaged = {}, []
         for entry in entries:
             parts = [tensors.read(names[name]) for name in entry.theirs]
@@ -155,11 +166,16 @@ def _check_headers(
 
 
 def _check_copies(
-    folder: pathlib.Path, layout: Layout, names: dict[str, str], tensors: files.TensorFolder
+    folder: pathlib.Path,
+    layout: Layout,
+    known: set[str],
+    names: dict[str, str],
+    tensors: files.TensorFolder,
 ) -> None:
     """ModelError where tied weights are there twice and differ."""
     for pattern, original in layout.copies:
-        for name in (n for n in names if re.search(pattern, n) and original in names):
+        copies = {name for name in names.keys() - known if re.search(pattern, name)}
+        for name in sorted(copies) if original in names else ():
             first, second = (tensors.read(names[n]) for n in (name, original))
             if not np.array_equal(first, second):
                 raise ModelError(

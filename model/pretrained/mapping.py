@@ -124,8 +124,9 @@ class Architecture:
       name: as in "architectures" of config.json.
       heads: the parts of ``params["head"]`` that it has; for a head without parameters, its name.
       objective: what of ours trains such heads; "": none.
-      lacks: pattern of our paths that this class does not have.
-      read_only: it has weights that our model does not have.
+      lacks: pattern of our paths that this class does not have; read, they start fresh.
+      read_only: it is not written: it has weights that our model does not have, or an older name.
+      prefix: what precedes the backbone's names in this class alone.
     """
 
     name: str
@@ -133,6 +134,7 @@ class Architecture:
     objective: str
     lacks: str = "^$"
     read_only: bool = False
+    prefix: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,8 +150,11 @@ class Layout:
       to_published: config.model -> values of config.json.
       special_tokens: tokenizer -> the ids that config.json names.
       framed: its texts stand between [CLS] and [SEP].
+      sentinels: how many the published tokenizer adds to its SentencePiece model, unless its
+        tokenizer_config.json says otherwise.
       ignored: pattern of names that hold no weights (buffers).
-      copies: pattern -> name of the tensor that the matching ones must equal (tied weights).
+      copies: pattern -> name of the tensor that the matching ones must equal (tied weights), where
+        they are no parameter by themselves.
       renamed: (pattern, replacement) pairs: older spellings of names.
     """
 
@@ -161,6 +166,7 @@ class Layout:
     to_published: Callable[[Any], dict[str, Any]]
     special_tokens: Callable[[Any], dict[str, Any]]
     framed: bool = False
+    sentinels: int = 0
     ignored: str = "^$"
     copies: tuple[tuple[str, str], ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
@@ -186,6 +192,11 @@ def used_entries(layout: Layout, config: Any, paths: Iterable[str]) -> list[Entr
     wanted = list(paths)
     by_path = {e.ours: e for e in layout.entries(config) if e.ours in set(wanted)}
     return [by_path[path] for path in wanted]
+
+
+def parts(paths: Iterable[str]) -> str:
+    """Which parts of the model these parameters are of, e.g. "backbone/pooler"."""
+    return ", ".join(dict.fromkeys("/".join(path.split("/")[:2]) for path in paths))
 
 
 class Published:
@@ -246,6 +257,12 @@ ACTIVATIONS = {
 }
 
 
-def published_activation(name: str) -> str:
-    """Their word for an activation of ours."""
-    return next(theirs for theirs, ours in ACTIVATIONS.items() if ours == name)
+def published_activation(name: str, table: dict[str, str] = ACTIVATIONS) -> str:
+    """Their first word for an activation of ours; ModelError where they have none."""
+    for theirs, ours in table.items():
+        if ours == name:
+            return theirs
+    raise ModelError(
+        f"config.model.activation {name!r} has no published counterpart; only a model with one of "
+        f"{', '.join(sorted(set(table.values())))} can be exported."
+    )

@@ -58,8 +58,8 @@ def test_special_tokens():
     assert ids == {
         "wordpiece": [0, 1, 2, 3, 4, None, None],
         "bpe": [1, None, 3, 4, 2, 0, 0],
-        "unigram": [0, 1, 4, 5, 6, 2, 3],
-        "sp_bpe": [0, 1, 4, 5, 6, 2, 3],
+        "unigram": [0, 2, 4, 5, 6, 3, 1],
+        "sp_bpe": [0, 2, 4, 5, 6, 3, 1],
         "char": [0, None, None, None, None, None, None],
     }
 

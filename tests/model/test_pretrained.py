@@ -16,7 +16,7 @@ from model.errors import ModelError
 from model.pretrained import files
 from model.pretrained.describe import LAYOUTS, architecture_of, describe, heads_of
 from model.pretrained.load import load
-from model.pretrained.mapping import flatten
+from model.pretrained.mapping import flatten, parts
 from model.pretrained.save import save
 
 CASES = [
@@ -25,7 +25,20 @@ CASES = [
     for architecture in layout.architectures
     if not architecture.read_only
 ]
-TYPES = {"roberta": {"model.num_token_types": 1, "model.layer_norm_epsilon": 1e-5}}
+OWN = {
+    "roberta": {"model.num_token_types": 1, "model.layer_norm_epsilon": 1e-5},
+    "t5": {
+        "model.head_size": 6, "model.num_decoder_layers": 3, "model.activation": "gated_gelu_tanh",
+        "model.tie_embeddings": False, "model.relative_buckets": 8,
+    },
+}  # fmt: skip
+
+LACKING = {
+    "BertForMaskedLM": "backbone/pooler",
+    "BertForQuestionAnswering": "backbone/pooler",
+    "BertForTokenClassification": "backbone/pooler",
+    "T5ForTokenClassification": "backbone/decoder",
+}
 
 
 @pytest.fixture
@@ -34,7 +47,7 @@ def exported(tiny, noise, tmp_path):
 
     def make(family, heads, classes=3, num_layers=2, changes=None, **options):
         sizes = {"model.num_heads": 4, "model.vocab_size": 29, "model.num_layers": num_layers}
-        sizes |= TYPES.get(family, {}) | (changes or {})
+        sizes |= OWN.get(family, {}) | (changes or {})
         config = tiny(family, sizes).model
         model = build(config, heads_of(heads, classes))
         params = noise(model)
@@ -67,11 +80,13 @@ def test_round_trip(exported, tmp_path, family, name, heads):
     if {"classification", "token_classification"} & set(heads):
         assert found.labels == ("class 0", "class 1", "class 2")
     assert build(config, found.heads).shapes == model.shapes
-    got = load(folder, LAYOUTS[family], config, model)
-    lacking = ("backbone/pooler",) if found.architecture.lacks != "^$" else ()
-    same(got.params, params, but=lacking or ("none",))
+    lacks = found.architecture.lacks
+    got = load(folder, LAYOUTS[family], config, model, lacks=lacks)
+    lacking = [path for path in flatten(params) if re.search(lacks, path)]
+    same(got.params, params, but=tuple(lacking))
     assert got.ignored == []
-    assert sorted(got.fresh) == [f"{path}/{x}" for path in lacking for x in ("bias", "kernel")]
+    assert sorted(got.fresh) == sorted(lacking)
+    assert parts(lacking) == LACKING.get(name, "")
     again = tmp_path / "again"
     again.mkdir()
     save(again, LAYOUTS[family], config, got.params, found.architecture)
@@ -340,6 +355,91 @@ def test_roberta_model_has_a_pooler_that_is_left(exported, tmp_path):
         architecture_of(LAYOUTS["roberta"], ())
 
 
+def test_t5_by_hand(exported):
+    """Keys and values are one map of ours, with the heads side by side; the gate is wi_0."""
+    folder, _, _, params = exported("t5", ("lm",))
+    file = load_file(folder / "model.safetensors")
+    layer = jax.tree.map(np.asarray, params["backbone"]["decoder"]["layer_2"])
+    at = "decoder.block.2.layer"
+    for place, name in ((0, "attention"), (1, "cross_attention")):
+        theirs = {
+            part: file[f"{at}.{place}.{('SelfAttention', 'EncDecAttention')[place]}.{part}.weight"]
+            for part in "qkvo"
+        }
+        for h, k, d in ((0, 0, 3), (1, 5, 15), (3, 2, 7)):
+            assert theirs["q"][h * 6 + k, d] == layer[name]["query"]["kernel"][d, h, k]
+            assert theirs["k"][h * 6 + k, d] == layer[name]["key_value"]["kernel"][d, 0, h, k]
+            assert theirs["v"][h * 6 + k, d] == layer[name]["key_value"]["kernel"][d, 1, h, k]
+            assert theirs["o"][d, h * 6 + k] == layer[name]["out"]["kernel"][h, k, d]
+        norm = file[f"{at}.{place}.layer_norm.weight"]
+        np.testing.assert_array_equal(norm, layer[f"{name}_norm"]["scale"])
+    gate = file[f"{at}.2.DenseReluDense.wi_0.weight"]
+    np.testing.assert_array_equal(gate, layer["mlp"]["gate"]["kernel"].T)
+    shared = params["backbone"]["decoder"]["relative"]
+    biases = [name for name in file if "relative_attention_bias" in name]
+    assert len(biases) == 2
+    np.testing.assert_array_equal(file[biases[0]].shape, shared.shape)
+
+
+def test_t5_as_published(exported):
+    """As t5-small lies on the hub: copies of the table, a bias that is never used, few keys."""
+    tied = {"model.tie_embeddings": True, "model.activation": "relu"}
+    folder, config, model, params = exported("t5", ("lm",), changes=tied)
+    copies = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
+    unused = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+
+    def published(tensors):
+        assert "lm_head.weight" not in tensors
+        copied = {name: tensors["shared.weight"] for name in copies}
+        return tensors | copied | {unused: np.zeros((8, 4), "f4")}
+
+    change(folder, published)
+    values = json.loads((folder / "config.json").read_text())
+    later = ("feed_forward_proj", "scale_decoder_outputs", "tie_word_embeddings")
+    old = {key: value for key, value in values.items() if key not in later}
+    (folder / "config.json").write_text(json.dumps(old | {"architectures": ["T5WithLMHeadModel"]}))
+    found = describe(folder)
+    assert {key: config[key] for key in found.model} == found.model
+    got = load(folder, LAYOUTS["t5"], config, model)
+    same(got.params, params)
+    assert got.ignored == sorted([*copies, unused])
+    change(folder, lambda t: t | {"lm_head.weight": t["lm_head.weight"] + 1})
+    with pytest.raises(ModelError, match=r"lm_head\.weight is not shared\.weight; Pretune ties"):
+        load(folder, LAYOUTS["t5"], config, model)
+
+
+def test_t5_encoder_alone(exported):
+    """Its decoder starts fresh; where it must be there, its lack is an error."""
+    folder, config, model, params = exported("t5", ())
+    change(folder, lambda t: {k: v for k, v in t.items() if not k.startswith("decoder.")})
+    with pytest.raises(ModelError, match=r"decoder.*missing"):
+        load(folder, LAYOUTS["t5"], config, model)
+    values = json.loads((folder / "config.json").read_text())
+    values["architectures"] = ["T5EncoderModel"]
+    (folder / "config.json").write_text(json.dumps(values))
+    lacks = describe(folder).architecture.lacks
+    got = load(folder, LAYOUTS["t5"], config, model, lacks=lacks)
+    same(got.params["backbone"]["encoder"], params["backbone"]["encoder"])
+    assert parts(got.fresh) == "backbone/decoder"
+
+
+@pytest.mark.parametrize(
+    ("written", "tied"),
+    [
+        ({"tie_word_embeddings": False}, False),  # transformers 4
+        ({"tie_word_embeddings": True, "scale_decoder_outputs": False}, False),  # transformers 5
+        ({"tie_word_embeddings": True}, True),
+        ({}, True),
+    ],
+)
+def test_t5_says_in_two_ways_whether_it_is_tied(exported, written, tied):
+    folder = exported("t5", ("lm",))[0]
+    values = json.loads((folder / "config.json").read_text())
+    del values["tie_word_embeddings"], values["scale_decoder_outputs"]
+    (folder / "config.json").write_text(json.dumps(values | written))
+    assert describe(folder).model["tie_embeddings"] == tied
+
+
 def shard_gone(folder):
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"x": "model-00001-of-00001.safetensors"}}))
@@ -381,10 +481,34 @@ def test_files_that_cannot_be_read(exported, damage, words):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"feed_forward_proj": "gated-silu"}, "feed_forward_proj = 'gated-silu'.*one of gated-"),
+        ({"dense_act_fn": "silu"}, "dense_act_fn = 'silu'; only 'gelu_new'"),
+        ({"decoder_start_token_id": 2}, "decoder_start_token_id = 2; only 0"),
+        ({"architectures": ["T5ForSequenceClassification"]}, "'T5ForSequenceClassification'; of"),
+        ({"d_kv": None}, "d_kv = None; a positive integer"),
+        ({"dropout_rate": "0.1"}, "dropout_rate = '0.1'; a number is wanted"),
+    ],
+)
+def test_t5s_that_are_others(exported, changes, words):
+    folder = exported("t5", ("lm",))[0]
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(values | changes))
+    with pytest.raises(ModelError, match=re.compile(words)):
+        describe(folder)
+
+
+def test_activation_without_a_published_name(exported):
+    with pytest.raises(ModelError, match="'gated_gelu' has no published counterpart"):
+        exported("t5", ("lm",), changes={"model.activation": "gated_gelu"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
         ({"hidden_act": "swiglu"}, "hidden_act = 'swiglu'.*one of gelu,"),
         ({"architectures": ["BertForMultipleChoice"]}, "the architecture 'BertForMultipleChoice'"),
         ({"architectures": None}, "the architecture None"),
-        ({"model_type": "llama"}, "model_type 'llama'; Pretune has bert, gpt2, roberta, xlnet"),
+        ({"model_type": "llama"}, "model_type 'llama'; Pretune has bert, gpt2, roberta, t5, xlnet"),
         ({"hidden_size": "16"}, "hidden_size = '16'; a positive integer"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type = 'relative_key'"),
         ({"is_decoder": True}, "is_decoder = True; only False"),

@@ -1,7 +1,7 @@
 """What the parity certificate is made of: rows of errors, and the comparisons that all share.
 
-A family is a module ``tests/parity/<family>.py`` with ``rows() -> Iterator[Row]``. For a model that
-takes one sequence, a `Case` and `training_rows` give all the rows; others use the pieces.
+A family is a module ``tests/parity/<family>.py`` with ``rows() -> Iterator[Row]``. A `Case` and
+`training_rows` give the rows of training; other models use the pieces.
 
 An error is the largest difference over the largest number of the reference, over the real tokens.
 For gradients, each parameter's is taken by itself, but no parameter counts as smaller than a
@@ -195,11 +195,12 @@ def training_rows(case: Case, precision: str) -> Iterator[Row]:
         for name, want in logits.items():
             got = np.asarray(outputs[name])[case.predicted]
             yield output("logits", precision, got, numpy(want))
-        yield from _step_rows(case, ours, case.loss(logits), precision)
         if precision == "float32":
             own = case.reference(**case.inputs, **case.own_loss).loss
             yield output("loss", precision, numpy(case.loss(logits)), numpy(own))
             yield from round_trip(case.reference, ours)
+        # Last, because it trains the reference.
+        yield from _step_rows(case, ours, case.loss(logits), precision)
 
 
 def _step_rows(case: Case, ours: Imported, loss: torch.Tensor, precision: str) -> Iterator[Row]:

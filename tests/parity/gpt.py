@@ -10,8 +10,10 @@ from torch.nn.functional import cross_entropy
 
 from configs import base
 from model import gpt
+from tests.parity import generation
 from tests.parity.encoders import LENGTH, ROWS, VOCAB, batch_of
 from tests.parity.frame import Case, Row, randomise, training_rows
+from tests.parity.generation import cached_rows, generation_rows
 from tests.parity.heads import head_rows
 from train.objectives import causal_lm
 
@@ -34,6 +36,18 @@ def rows() -> Iterator[Row]:
     batch, inputs, real = batch_of(False, 1, first=5)
     inputs.pop("token_type_ids")  # GPT-2 adds token embeddings for them
     yield from head_rows(ours, batch, inputs, real, {"pad_token_id": 1})
+    for precision in ("float32", "float64"):
+        yield from cached_rows(generator(precision), precision)
+    yield from generation_rows(generator("float32"))
+
+
+def generator(precision: str) -> Any:
+    """A model of transformers as generation.py wants it."""
+    config = transformers.GPT2Config(
+        vocab_size=generation.VOCAB, n_embd=24, n_layer=2, n_head=3, n_inner=32, n_positions=29,
+        bos_token_id=None, eos_token_id=None,
+    )  # fmt: skip
+    return transformers.GPT2LMHeadModel(config).to(getattr(torch, precision)).eval()
 
 
 def before_final_norm(reference: Any, out: Any) -> list[torch.Tensor]:

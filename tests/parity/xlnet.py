@@ -113,9 +113,7 @@ def batch_of(segments: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     real = segments > 0
     begins = np.diff(segments, axis=1, prepend=0) != 0
     order = np.zeros((ROWS, LENGTH), np.int32)
-    targets = np.stack(
-        [rng.permutation(np.flatnonzero(free))[:TARGETS] for free in real & ~begins]
-    )
+    targets = np.stack([rng.permutation(np.flatnonzero(free))[:TARGETS] for free in real & ~begins])
     for row in range(ROWS):
         order[row, targets[row]] = 1 + rng.permutation(TARGETS)
     weights = np.ones((ROWS, TARGETS), np.float32)
