@@ -22,5 +22,7 @@ def mixture_rates(sizes: Sequence[int], cap: int = 0, temperature: float = 1.0) 
             f"--config.data.mixture_cap={cap} must not be negative (0: no limit), and"
             f" --config.data.mixture_temperature={temperature} must be positive"
         )
-    shares = [(min(size, cap) if cap else size) ** (1 / temperature) for size in sizes]
+    counts = [min(size, cap) if cap else size for size in sizes]
+    # Against the largest, so that a small temperature cannot overflow.
+    shares = [(count / max(counts)) ** (1 / temperature) for count in counts]
     return [share / sum(shares) for share in shares]

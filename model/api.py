@@ -1,4 +1,4 @@
-"""The one door to the models: ``build(config.model, heads) -> Model(init, apply, axes)``.
+"""The one door to the models: ``build(config.model, heads) -> Model``.
 
 A family is a module ``model/<family>.py`` with `Config`, `LMHead` and its backbone class, named by
 `FAMILIES`, and `ClassificationHead` where that is not the linear map of heads.py. Parameters are a
@@ -26,6 +26,11 @@ FAMILIES = {
     "xlnet": (xlnet, xlnet.XLNet),
     "t5": (t5, t5.T5),
 }
+# The smallest values of sizes; 0 where that means "follows from others".
+LEAST = {
+    "width": 1, "num_layers": 1, "num_heads": 1, "mlp_width": 1, "max_length": 1,
+    "num_token_types": 1, "vocab_size": 0, "num_decoder_layers": 0, "head_size": 0,
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # by identity: a static argument of jit
@@ -131,16 +136,18 @@ def family_config(config: Any) -> Any:
         raise ModelError(
             f"config.model.family is {config.family!r}; it must be one of {sorted(FAMILIES)}."
         )
-    for name in ("width", "num_layers", "num_heads", "mlp_width"):
-        if getattr(config, name) < 1:
+    fields = dataclasses.fields(FAMILIES[config.family][0].Config)
+    for field in fields:
+        least = LEAST.get(field.name)
+        if least is not None and getattr(config, field.name) < least:
             raise ModelError(
-                f"config.model.{name} is {getattr(config, name)}; it must be positive."
+                f"config.model.{field.name} is {getattr(config, field.name)}; it must be {least} "
+                "or more."
             )
     if not 0 <= config.dropout < 1:
         raise ModelError(
             f"config.model.dropout is {config.dropout}; it must be at least 0 and below 1."
         )
-    fields = dataclasses.fields(FAMILIES[config.family][0].Config)
     own = FAMILIES[config.family][0].Config(**{f.name: getattr(config, f.name) for f in fields})
     activation(own.activation.removeprefix("gated_"))
     any_width = hasattr(own, "head_size") and config.head_size > 0

@@ -5,6 +5,7 @@ Legend: B prompts, P prompt slots, K beams, C candidates, N new tokens, V vocabu
 
 import dataclasses
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -36,6 +37,8 @@ class Beams:
     def __post_init__(self) -> None:
         if self.size < 1:
             raise ModelError(f"Beam search needs at least one beam; got {self.size}.")
+        if not math.isfinite(self.length_penalty):
+            raise ModelError(f"The length penalty is {self.length_penalty}; it must be finite.")
         check_penalty(self.repetition_penalty)
 
 

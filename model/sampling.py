@@ -33,7 +33,7 @@ class Sampling:
     repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
+        if not self.temperature >= 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
             raise ModelError(
                 "Sampling needs temperature >= 0, top_k >= 0 and 0 < top_p <= 1; "
                 f"got {self.temperature}, {self.top_k}, {self.top_p}."

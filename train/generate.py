@@ -48,7 +48,7 @@ def _define(values: flags.FlagValues, argv: Sequence[str]) -> None:
         "a text ends at this token, as the vocabulary spells it; repeat for several "
         "(the end-of-text token always does)", **own,
     )  # fmt: skip
-    whole("seed", 0, "of the draws", **own)
+    whole("seed", 0, "of the draws", lower_bound=-(2**63), upper_bound=2**63 - 1, **own)
     whole("batch_size", 16, "texts at a time", **own)
     switch("json", False, "a JSON object a text: prompt, sample (its number), text", **own)
     switch("stream", None, "print as tokens come (default: on a terminal)", **own)
@@ -121,19 +121,20 @@ def _stop_tokens(tokenizer: Any, names: Sequence[str]) -> list[int]:
     return sorted({*end_of_text(tokenizer).tolist(), *ids.values()})
 
 
-def _source(tokenizer: Any, prompt: str) -> list[int]:
-    """Token ids of what an encoder reads, as in training: sentinels, and the end of the text."""
+def _source(tokenizer: Any, prompt: str, ends: bool) -> list[int]:
+    """Token ids of what an encoder reads, as in training: sentinels, an end token if it `ends`."""
     from input_pipeline.tokenizers import SENTINEL
     from train.seq2seq import end_of_text
 
     parts = re.split(f"({SENTINEL.format('[0-9]+')})", prompt)
     spelt = {SENTINEL.format(number): [token] for number, token in enumerate(tokenizer.sentinels)}
     ids = [spelt[part] if part in spelt else tokenizer.encode(part) for part in parts]
-    return np.concatenate([*ids, end_of_text(tokenizer)]).astype(int).tolist()
+    end = end_of_text(tokenizer) if ends else []
+    return np.concatenate([*ids, end]).astype(int).tolist()
 
 
-def _load(workdir: pathlib.Path) -> tuple[Any, Any, Any, Any]:
-    """A run's model, config.model, parameters and tokenizer."""
+def _load(workdir: pathlib.Path) -> tuple[Any, Any, Any, Any, Any]:
+    """A run's model, config.model, parameters, tokenizer and objective."""
     import jax
 
     from input_pipeline.tokenizers import load_tokenizer
@@ -149,18 +150,19 @@ def _load(workdir: pathlib.Path) -> tuple[Any, Any, Any, Any]:
     enable_compilation_cache(config.compilation_cache)
     tokenizer = load_tokenizer(workdir / "tokenizer")
     config.model.vocab_size = config.model.vocab_size or tokenizer.vocab_size
-    heads = objectives.build(config, 0).head()
-    if not heads.lm:
+    objective = objectives.build(config, 0)
+    if not objective.head().lm:
         raise UserError(
             f"{workdir} was trained with {config.objective.name}, which predicts no tokens; "
             "generate from a run of causal_lm or of an encoder-decoder's objectives."
         )
-    model = build(config.model, heads)
+    model = build(config.model, objective.head())
     mesh = make_mesh({"data": 1, "fsdp": 1, "sequence": 1, "tensor": 1})
     places = param_shardings(model.axes, model.shapes, mesh, config.sharding)
     aim = {name: abstract(model.shapes[name], places[name]) for name in ("backbone", "head")}
     aim = {name: part for name, part in aim.items() if jax.tree.leaves(part)}
-    return model, config.model, {"head": {}, **load_parts(workdir, aim)}, tokenizer
+    params = {"head": {}, **load_parts(workdir, aim)}
+    return model, config.model, params, tokenizer, objective
 
 
 def _run(values: flags.FlagValues) -> None:
@@ -170,14 +172,15 @@ def _run(values: flags.FlagValues) -> None:
     prompts, way, copies = _prompts(values), _way(values), values.num_samples
     if values.batch_size < 1 or "" in values.stop:
         raise UserError("--batch_size must be at least 1, and no --stop may be empty.")
-    model, config, params, tokenizer = _load(pathlib.Path(values.workdir))
+    model, config, params, tokenizer, objective = _load(pathlib.Path(values.workdir))
     stop = _stop_tokens(tokenizer, values.stop_token)
     ids = [tokenizer.encode(prompt).tolist() for prompt in prompts]
     decoder = decoder_of(model, config)
     check_prompts(decoder, ids, tokenizer.vocab_size)  # all, before the first text is printed
     goes_on = decoder.first is None  # the text continues its prompt
     if not goes_on:
-        ids = [_source(tokenizer, prompt) for prompt in prompts]
+        ends = getattr(objective, "source_ends", True)
+        ids = [_source(tokenizer, prompt, ends) for prompt in prompts]
     streaming = values.stream if values.stream is not None else sys.stdout.isatty()
     streaming = streaming and not values.json
     group = max(1, values.batch_size // max(1, copies))

@@ -44,6 +44,10 @@ def make_mesh(config: Any) -> Mesh:
 
 def check_batch(name: str, rows: int, accumulate: int, mesh: Mesh) -> None:
     """UserError unless `rows` divide into micro-batches and over the mesh's data and fsdp axes."""
+    if rows < 1 or accumulate < 1:
+        raise UserError(
+            f"config.{name} is {rows} and config.accumulate {accumulate}; both must be positive."
+        )
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     if rows % (accumulate * ways):
         raise UserError(

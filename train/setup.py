@@ -93,6 +93,8 @@ def check(config: ConfigDict) -> None:
     """Raises what is wrong with a config by itself, before anything is read or written."""
     kind = objectives.build(config, 0).rows
     family_config(config.model)
+    if not 0 <= config.seed < 2**63:
+        raise UserError(f"config.seed is {config.seed}; it must be at least 0 and below 2^63.")
     check_length(config)
     mesh = make_mesh(config.mesh)
     check_batch("batch_size", config.batch_size, config.accumulate, mesh)

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from configs.base import get_config
 from train.errors import UserError
 
 # Keys that may change when a run goes on: they do not change what is computed.
@@ -67,11 +68,27 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def read_config(workdir: pathlib.Path) -> ConfigDict:
-    """The config of the run in `workdir`; UserError if there is none."""
+    """The config of the run in `workdir`; keys that are younger than the run have their defaults.
+
+    Raises:
+      UserError: there is none, or it is not of a run of ours.
+    """
     path = workdir / "config.json"
     if not path.exists():
         raise UserError(f"{workdir} holds no run (no config.json in it); check the path.")
-    return ConfigDict(json.loads(path.read_text(encoding="utf-8")))
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not readable JSON ({error}); copy it again.") from error
+    if not isinstance(found, dict) or not {"model", "objective"} <= found.keys():
+        raise UserError(
+            f"{path} is not the config of a run; published weights become one with "
+            f"pretune import --from={workdir} --to=WORKDIR."
+        )
+    for key, default in get_config().to_dict().items():
+        own = found.get(key, default)
+        found[key] = {**default, **own} if isinstance(default, dict) else own
+    return ConfigDict(found)
 
 
 def check_config(workdir: pathlib.Path, config: ConfigDict, force: bool) -> None:

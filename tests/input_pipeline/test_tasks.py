@@ -85,6 +85,7 @@ def test_rates_of_the_paper():
     assert mixture_rates([100, 300], cap=100) == [0.5, 0.5]
     np.testing.assert_allclose(mixture_rates([100, 900, 400], 400, 2.0), [1 / 5, 2 / 5, 2 / 5])
     np.testing.assert_allclose(mixture_rates([1, 10**6], 0, 1e6), [0.5, 0.5], atol=1e-4)
+    assert mixture_rates([1, 10**6], 0, 1e-3) == [0, 1]
     with pytest.raises(DataError, match="mixture_temperature=0"):
         mixture_rates([1], 0, 0)
 

@@ -175,6 +175,8 @@ def test_initial_scales(tiny):
         ({"model.family": "t5", "model.num_heads": 0}, "num_heads is 0"),
         ({"model.num_layers": 0}, "num_layers is 0"),
         ({"model.dropout": 1.0}, "dropout is 1.0"),
+        ({"model.family": "t5", "model.num_decoder_layers": -1}, "num_decoder_layers is -1"),
+        ({"model.family": "t5", "model.head_size": -1}, "head_size is -1"),
     ],
 )
 def test_impossible_values_are_refused(tiny, changes, words):

@@ -11,7 +11,7 @@ import pytest
 from input_pipeline.tokenizers import train_tokenizer
 from train import cli, generate
 from train.loop import run
-from train.workdir import locked
+from train.workdir import locked, read_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GPT = f"--config={ROOT}/configs/gpt.py:size=shakespeare_char_cpu"
@@ -75,6 +75,9 @@ def inputs(tmp_path, corpus):
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "latin.txt").write_bytes(b"good line\nbad caf\xe9 line\n")
     (tmp_path / "train.tsv").write_text("text\tlabel\n" + "good film\tpos\nbad film\tneg\n" * 20)
+    for name, text in (("published", '{"vocab_size": 5}'), ("damaged", "{")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(text)
     (tmp_path / "dev.tsv").write_text("text\tlabel\ngood film\tpos\nodd film\tneutral\n")
     return tmp_path
 
@@ -136,6 +139,21 @@ CASES = {
         [GPT, "--config.data.source={1}", "--config.evaluation.metric=eval/f1"],
         ["'eval/f1'", "eval/loss"],
     ),
+    "seed below 0": ([GPT, "--config.data.source={1}", "--config.seed=-1"], ["seed is -1"]),
+    "no rows": (
+        [GPT, "--config.data.source={1}", "--config.batch_size=0"], ["batch_size is 0", "positive"],
+    ),
+    "no micro-batch": (
+        [GPT, "--config.data.source={1}", "--config.accumulate=0"], ["accumulate 0", "positive"],
+    ),
+    "init_from of published weights": (
+        [BERT, "--config.data.source={1}", "--config.init_from={0}/published"],
+        ["published/config.json", "pretune import --from="],
+    ),
+    "init_from of a damaged run": (
+        [BERT, "--config.data.source={1}", "--config.init_from={0}/damaged"],
+        ["damaged/config.json is not readable JSON"],
+    ),
     "unknown activation": (
         [GPT, "--config.data.source={1}", "--config.model.activation=gelo"], ["gelo"],
     ),
@@ -184,6 +202,17 @@ def test_workdir_of_another_config(refused, trained):
     assert "optimizer.b2: 0.999 there, 0.99 asked" in sentence
     assert "--force_config" in sentence
     assert snapshot(trained) == before
+
+
+def test_run_older_than_a_key(trained, tmp_path):
+    """What the code did before there was a key is what the key's default says."""
+    found = json.loads((trained / "config.json").read_text())
+    del found["model"]["num_decoder_layers"], found["compilation_cache"]
+    (tmp_path / "config.json").write_text(json.dumps(found))
+    config = read_config(tmp_path)
+    assert config.model.num_decoder_layers == 0
+    assert config.compilation_cache
+    assert config.model.width == found["model"]["width"]
 
 
 def test_workdir_of_another_process(refused, tmp_path, corpus):
@@ -326,6 +355,9 @@ def test_generate_streams(generating, monkeypatch):
         (["--prompt=" + "the cat " * 4], "Prompt 1 has 32 tokens"),
         (["--prompt=the", "--prompt="], "Prompt 2 is empty"),
         (["--top_p=2"], "top_p"),
+        (["--temperature=nan"], "temperature"),
+        (["--num_beams=2", "--new_tokens=9", "--length_penalty=nan"], "length penalty is nan"),
+        (["--seed=99999999999999999999"], "seed"),
         (["--num_beams=2", "--temperature=0.5"], "Beam search draws nothing"),
         (["--num_beams=2", "--new_tokens=99"], "leaves room for 15 new tokens"),
         (["--num_beams=2", "--num_samples=3"], "finds no 3 texts"),

@@ -13,6 +13,7 @@ from train.benchmark import random_batch
 from train.errors import UserError
 from train.loop import run
 from train.mesh import to_devices
+from train.objectives import prefix_lm
 from train.program import make_program
 from train.setup import check
 
@@ -86,8 +87,9 @@ def test_fine_tuning_on_the_task_keeps_the_output_weights(pretrained, run_config
 def test_a_prompt_is_read_as_a_source_was_in_training(pretrained):
     tokenizer = load_tokenizer(pretrained[0] / "run" / "tokenizer")
     words = lambda text: tokenizer.encode(text).tolist()  # noqa: E731
-    assert generate._source(tokenizer, "a cat") == [*words("a cat"), tokenizer.eos_id]
-    found = generate._source(tokenizer, "a <extra_id_0> sat <extra_id_1> <extra_id_9>")
+    assert generate._source(tokenizer, "a cat", True) == [*words("a cat"), tokenizer.eos_id]
+    assert generate._source(tokenizer, "a cat", prefix_lm.Objective.source_ends) == words("a cat")
+    found = generate._source(tokenizer, "a <extra_id_0> sat <extra_id_1> <extra_id_9>", True)
     first, second = tokenizer.sentinels[:2].tolist()
     end = [*words("<extra_id_9>"), tokenizer.eos_id]  # there are eight
     assert found == [*words("a"), first, *words("sat"), second, *end]

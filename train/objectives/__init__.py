@@ -16,7 +16,7 @@ are `length`, `num_labels` and what `build` takes from ``config.model``), with:
     is what the model keeps from batch to batch (`Model.carry`, each leaf [B, ...]); it is {} and
     goes back as it came unless the rows are contiguous.
 and, where it feeds a decoder apart from the encoder,
-  decoder = True (train/seq2seq.py);
+  decoder = True (train/seq2seq.py), and source_ends = False if the encoder's text has no end token;
 and, where there is something to collect example by example,
   predict(apply, params, batch) -> dict of arrays [B, ...].
 """

@@ -31,6 +31,7 @@ class Objective:
     rows: ClassVar[str] = "stream"
     losses: ClassVar[tuple[str, ...]] = LOSSES
     decoder: ClassVar[bool] = True
+    source_ends: ClassVar[bool] = False
 
     @property
     def window(self) -> int:
