@@ -15,8 +15,9 @@ setup: .venv/.done
 quickstart: setup
 	$(BIN)/pretune study --config=configs/studies/quickstart.py --workdir=runs/quickstart
 
+# Each process takes half of the files in a row (worksteal), so that tests share their fixtures.
 test: setup
-	$(BIN)/python -m pytest -n 2 -q
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 slow: setup
 	$(BIN)/python -m pytest -q -m slow

@@ -6,12 +6,13 @@ nested dict ``{"backbone": ..., "head": ...}`` of float32 arrays.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from model import bert, gpt, roberta, t5, xlnet
 from model.errors import ModelError
@@ -164,7 +165,7 @@ def family_config(config: Any) -> Any:
 
 
 def build(config: Any, heads: Heads) -> Model:
-    """Builds a model.
+    """Builds a model; the same one again for the same values, with all that was compiled for it.
 
     Args:
       config: an object with the attributes of ``config.model`` in configs/base.py.
@@ -190,9 +191,15 @@ def build(config: Any, heads: Heads) -> Model:
         )
     if heads.pooling not in ("own", "mean"):
         raise ModelError(f"config.objective.pooling is {heads.pooling!r}; use 'own' or 'mean'.")
-    module_file, backbone = FAMILIES[config.family]
+    return _build(config.family, own, heads)
+
+
+@functools.lru_cache(maxsize=32)
+def _build(family: str, own: Any, heads: Heads) -> Model:
+    """The Model of values that were checked."""
+    module_file, backbone = FAMILIES[family]
     module = _LanguageModel(module_file, backbone, own, heads)
-    token = jnp.zeros((1, 1), jnp.int32)
+    token = np.zeros((1, 1), np.int32)
     batch = {"tokens": token, "decoder_tokens": token}  # all that any family's parameters need
     boxed = jax.eval_shape(module.init, jax.random.key(0), batch)["params"]
     is_box = lambda leaf: isinstance(leaf, nn.Partitioned)  # noqa: E731
@@ -207,8 +214,10 @@ def build(config: Any, heads: Heads) -> Model:
         return module.apply({"params": params}, batch, rng, **caches)
 
     def carry(rows: int) -> dict[str, jax.Array]:
-        return xlnet.empty_memory(own, rows) if config.family == "xlnet" else {}
+        return xlnet.empty_memory(own, rows) if family == "xlnet" else {}
 
     axes = jax.tree.map(lambda box: box.names, boxed, is_leaf=is_box)
     axes = {"backbone": axes["backbone"], "head": axes.get("head", {})}
-    return Model(init, apply, carry, axes, jax.eval_shape(init, jax.random.key(0)))
+    shapes = jax.tree.map(lambda box: box.value, boxed, is_leaf=is_box)
+    shapes = {"backbone": shapes["backbone"], "head": shapes.get("head", {})}
+    return Model(init, apply, carry, axes, shapes)

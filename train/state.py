@@ -47,16 +47,16 @@ def shardings(
 
     Moments lie where their parameter lies, the carry where the rows of a batch lie.
     """
-    shapes = jax.eval_shape(lambda: create(model, optimizer, jax.random.key(0), rows))
     params = param_shardings(model.axes, model.shapes, mesh, rules)
     whole = replicated(mesh)
     opt_state = optax.tree_utils.tree_map_params(
         optimizer,
         lambda moment, place: moment if isinstance(moment, optax.MaskedNode) else place,
-        shapes.opt_state,
+        jax.eval_shape(optimizer.init, model.shapes),
         params,
         transform_non_params=lambda _: whole,
         is_leaf=lambda leaf: isinstance(leaf, optax.MaskedNode),
     )
-    carry = jax.tree.map(lambda _: by_rows(mesh), shapes.carry)
+    carry = jax.eval_shape(lambda: model.carry(rows) if rows else {})
+    carry = jax.tree.map(lambda _: by_rows(mesh), carry)
     return State(whole, params, opt_state, carry)

@@ -20,15 +20,18 @@ def _gradients(
     """Gradients of the loss over the global batch, (sum, weight) of every loss and metric, carry.
 
     The denominators are those of the whole batch, so that micro-batches with few and with many
-    targets count as they would in one piece. Reading them off the loss costs nothing: its weights
-    depend on the batch alone, and XLA drops the forward pass that nobody reads.
+    targets count as they would in one piece. Reading them off a loss of their own costs no running
+    time (its weights depend on the batch alone, and XLA drops the forward pass that nobody reads)
+    but the time to trace it, which a batch in one piece does without.
     """
-    whole, _, _ = objective.loss(model.apply, state.params, batch, rng, state.carry)
-    denominators = {name: jnp.maximum(weight, 1) for name, (_, weight) in whole.items()}
+    whole = None
+    if accumulate > 1:
+        whole, _, _ = objective.loss(model.apply, state.params, batch, rng, state.carry)
 
     def loss(params: Any, rows: Any, carry: Any, rng: Any) -> tuple[jax.Array, Any]:
         losses, metrics, carry = objective.loss(model.apply, params, rows, rng, carry)
-        total = sum(value / denominators[name] for name, (value, _) in losses.items())
+        weights = {name: jnp.maximum(weight, 1) for name, (_, weight) in (whole or losses).items()}
+        total = sum(value / weights[name] for name, (value, _) in losses.items())
         return total, ({**metrics, **losses}, carry)
 
     def gradient(rows: Any, carry: Any, rng: Any) -> tuple[Any, Any]:

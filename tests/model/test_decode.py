@@ -14,7 +14,7 @@ from model.decode import Beams, Sampling, align, decoder_of, generate, rounded
 from model.errors import ModelError
 from model.heads import Heads
 
-GREEDY = Sampling(0)
+GREEDY, WARM = Sampling(0), Sampling(1.5, 9, 0.95, 1.2)
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +89,8 @@ def test_top_k_of_one_is_greedy(gpt):
 
 def test_seed_decides(gpt):
     run, _ = gpt
-    warm = Sampling(2.0)
-    assert run([PROMPT], 7, warm, seed=1) == run([PROMPT], 7, warm, seed=1)
-    assert run([PROMPT], 7, warm, seed=1) != run([PROMPT], 7, warm, seed=2)
+    assert run([PROMPT], 7, WARM, seed=1) == run([PROMPT], 7, WARM, seed=1)
+    assert run([PROMPT], 7, WARM, seed=1) != run([PROMPT], 7, WARM, seed=2)
 
 
 def test_texts_slide_each_at_its_own_time(gpt):
@@ -103,12 +102,12 @@ def test_texts_slide_each_at_its_own_time(gpt):
 def test_draws_do_not_depend_on_the_neighbours(gpt):
     run, _ = gpt
     new_tokens = 20
-    prompts, way = [PROMPT, [9], [9], list(range(11))], Sampling(1.5, 9, 0.95, 1.2)
-    together = run(prompts, new_tokens, way)
-    alone = [run([p], new_tokens, way, first_row=row)[0] for row, p in enumerate(prompts)]
+    prompts = [PROMPT, [9], [9], list(range(11))]
+    together = run(prompts, new_tokens, WARM)
+    alone = [run([p], new_tokens, WARM, first_row=row)[0] for row, p in enumerate(prompts)]
     assert together == alone
     assert together[1] != together[2]  # the same prompt in another row
-    assert run([[9]], new_tokens, way, num_samples=4)[1:3] == together[1:3]
+    assert run([[9]], new_tokens, WARM, num_samples=4)[1:3] == together[1:3]
 
 
 def test_the_penalty_sees_the_prompt_and_the_text(gpt):

@@ -112,15 +112,15 @@ def test_roberta_is_bert_two_positions_on(tiny, noise):
         "segment_ids": np.asarray([[1] * 9 + [2] * 5 + [0] * 2], np.int32),
         "positions": np.asarray([[*range(9), *range(5), 0, 0]], np.int32),
     }
-    got = model.apply(params, batch)
-    want = reference.apply({"backbone": moved, "head": params["head"]}, batch)
+    got = jax.jit(model.apply)(params, batch)
+    want = jax.jit(reference.apply)({"backbone": moved, "head": params["head"]}, batch)
     np.testing.assert_array_equal(got["logits"], want["logits"])
 
 
 def test_heads_on_single_tokens(tiny, noise):
     model = build(tiny("roberta").model, Heads(span=True, num_token_labels=3, num_labels=2))
     params = noise(model)
-    out = model.apply(params, {"tokens": np.ones((2, 5), np.int32)})
+    out = jax.jit(model.apply)(params, {"tokens": np.ones((2, 5), np.int32)})
     hidden, head = np.asarray(out["hidden"]), params["head"]
     for name, key in (("span", "qa_logits"), ("token_classification", "token_logits")):
         p = jax.tree.map(np.asarray, head[name]["linear"])

@@ -101,3 +101,11 @@ def test_dropout_needs_a_key_and_follows_it(tiny, noise):
     np.testing.assert_array_equal(on[0], on[1])
     assert np.abs(on[0] - on[2]).max() > 1e-4
     assert np.abs(on[0] - off).max() > 1e-4
+
+
+def test_one_model_for_the_same_values(tiny):
+    """So that what was compiled for it is found again; another value is another model."""
+    first = build(tiny("gpt").model, Heads(lm=True))
+    assert build(tiny("gpt").model, Heads(lm=True)) is first
+    assert build(tiny("gpt", {"model.dropout": 0.5}).model, Heads(lm=True)) is not first
+    assert build(tiny("gpt").model, Heads()) is not first

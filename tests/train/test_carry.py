@@ -1,9 +1,9 @@
 """What is carried from step to step: XLNet's memory in a step, on a mesh, across a restart."""
 
-import dataclasses
 import warnings
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -15,12 +15,16 @@ from train.evaluate import evaluate
 from train.loop import run
 from train.mesh import to_devices
 from train.program import make_program
-from train.state import State, create
+from train.state import State
 from train.step import train_step
 
 SIZES = {
     "model.mem_len": 12, "model.reuse_len": 8, "objective.span_context": 3, "model.num_layers": 1,
 }  # fmt: skip
+
+SGD = optax.sgd(0.1)
+# Compiled once for each model, whichever test asks first.
+one_step = jax.jit(train_step, static_argnums=(0, 1, 2, 3))
 
 
 def parts(tiny, noise, changes=None):
@@ -40,16 +44,12 @@ def close(first, second, **tolerance):
 def test_accumulation_is_one_large_batch_and_keeps_each_rows_memory(tiny, noise):
     model, objective, batch, params = parts(tiny, noise)
     batch["continues"] = (np.arange(8) % 2).astype(np.int32)
-    optimizer, rng = optax.sgd(0.1), np.random.default_rng(0)
-    state = create(model, optimizer, jax.random.key(0), rows=8)
-    memory = rng.standard_normal((8, 12, 16)).astype("float32")
+    memory = np.random.default_rng(0).standard_normal((8, 12, 16)).astype("float32")
     carry = {"layer_0": memory, "filled": np.arange(8, dtype=np.int32)}
-    state = State(state.step, params, state.opt_state, carry)
-    fixed = (model, objective, optimizer)
-    run = jax.jit(
-        lambda k, s, b: train_step(*fixed, k, s, b, jax.random.key(0), 1.0), static_argnums=0
+    state = State(jnp.zeros((), jnp.int32), params, SGD.init(params), carry)
+    (whole, metrics), (pieces, same) = (
+        one_step(model, objective, SGD, k, state, batch, jax.random.key(0), 1.0) for k in (1, 4)
     )
-    (whole, metrics), (pieces, same) = run(1, state, batch), run(4, state, batch)
     close(pieces.params, whole.params, rtol=2e-4, atol=2e-6)
     close(same, metrics, rtol=2e-4, atol=2e-6)
     close(pieces.carry, whole.carry, rtol=1e-5, atol=1e-6)
@@ -63,12 +63,11 @@ def test_accumulation_is_one_large_batch_and_keeps_each_rows_memory(tiny, noise)
 
 def test_the_step_uses_the_memory(tiny, noise):
     model, objective, batch, params = parts(tiny, noise)
-    optimizer = optax.sgd(0.0)
-    state = create(model, optimizer, jax.random.key(0), rows=8)
-    state = dataclasses.replace(state, params=params)
-    step = jax.jit(
-        lambda s, b: train_step(model, objective, optimizer, 1, s, b, jax.random.key(0), 1.0)
-    )
+    state = State(jnp.zeros((), jnp.int32), params, SGD.init(params), model.carry(8))
+
+    def step(state, batch):  # at a rate of 0: parameters stay
+        return one_step(model, objective, SGD, 1, state, batch, jax.random.key(0), 0.0)
+
     first, before = step(state, batch)
     _, after = step(first, batch)
     _, fresh = step(first, {**batch, "continues": np.zeros(8, np.int32)})
@@ -97,12 +96,11 @@ def test_eight_devices_are_one(tiny):
     close(found[1][1], found[0][1], atol=1e-3)
 
 
-def test_evaluation_carries_its_own_memory(tiny):
+def test_evaluation_carries_its_own_memory(tiny, noise):
     """Two batches in a row are not twice the first: the second one remembers."""
     config = tiny("xlnet", {**SIZES, "length": 24})
     program = make_program(config, 0)
-    params = program.init(jax.random.key(0)).params
-    params["backbone"] = jax.tree.map(lambda leaf: 20 * leaf, params["backbone"])
+    params = noise(program.model)
     batch = random_batch(config, program.objective)
     alone = {**batch, "continues": np.zeros(8, np.int32)}
     once, twice, fresh = (

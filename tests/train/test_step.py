@@ -9,8 +9,12 @@ import pytest
 from model.api import build
 from train import objectives
 from train.benchmark import random_batch
-from train.state import create
+from train.state import State
 from train.step import eval_step, train_step
+
+SGD = optax.sgd(1.0)
+# Compiled once for each model, whichever test asks first.
+one_step = jax.jit(train_step, static_argnums=(0, 1, 2, 3))
 
 
 def setting(tiny, noise, name, dropout=0.0):
@@ -31,13 +35,14 @@ def setting(tiny, noise, name, dropout=0.0):
     return model, objective, batch, noise(model)
 
 
+def start(params):
+    return State(jnp.zeros((), jnp.int32), params, SGD.init(params), {})
+
+
 def step(model, objective, batch, params, accumulate, key=0):
     """Gradients (one SGD step of rate 1) and metrics."""
-    optimizer = optax.sgd(1.0)
-    state = create(model, optimizer, jax.random.key(0))
-    state = type(state)(state.step, params, state.opt_state, state.carry)
-    run = jax.jit(lambda s, b, k: train_step(model, objective, optimizer, accumulate, s, b, k, 1.0))
-    after, metrics = run(state, batch, jax.random.key(key))
+    fixed = (model, objective, SGD, accumulate)
+    after, metrics = one_step(*fixed, start(params), batch, jax.random.key(key), 1.0)
     return jax.tree.map(lambda old, new: old - new, params, after.params), metrics, after
 
 
@@ -84,13 +89,11 @@ def test_dropout_is_keyed_by_run_and_step(tiny, noise):
 
 
 def test_step_counts_and_the_next_step_draws_anew(tiny, noise):
-    model, objective, batch, _ = setting(tiny, noise, "causal_lm", dropout=0.3)
-    optimizer = optax.sgd(0.0)  # parameters stay: only the step's number differs
-    state = create(model, optimizer, jax.random.key(0))
-    run = jax.jit(lambda s, b, k: train_step(model, objective, optimizer, 1, s, b, k, 1.0))
-    losses = []
-    for _ in range(2):
-        state, metrics = run(state, batch, jax.random.key(0))
+    model, objective, batch, params = setting(tiny, noise, "causal_lm", dropout=0.3)
+    state, losses = start(params), []
+    for _ in range(2):  # at a rate of 0 parameters stay: only the step's number differs
+        fixed = (model, objective, SGD, 1)
+        state, metrics = one_step(*fixed, state, batch, jax.random.key(0), 0.0)
         losses.append(float(metrics["loss"][0]))
     assert int(state.step) == 2
     assert losses[0] != losses[1]
