@@ -72,24 +72,24 @@ def generation_rows(reference: Any, models: int = 3) -> Iterator[Row]:
       models: so many.
     """
     ours = None
-    lengths: dict[int, set[int]] = {}
+    lengths: dict[str, set[int]] = {}
     for seed in range(models):
         randomise(reference, seed)
         imported = import_reference(reference, "float32")
         # One model for all: it is compiled once for each way.
         ours = imported if ours is None else dataclasses.replace(ours, params=imported.params)
-        for number, way in enumerate(WAYS):
+        for way in WAYS:
             # transformers takes the padding in front for text, and penalises it: one at a time.
             alone = way.theirs["repetition_penalty"] != 1
+            name = "beam search" if isinstance(way.ours, Beams) else "greedy"
             differ = 0
             for prompts in [[prompt] for prompt in PROMPTS] if alone else [PROMPTS]:
                 got, want = answers(ours, way, prompts), their_answers(reference, way, prompts)
                 differ += differing(got, want)
-                lengths.setdefault(number, set()).update(map(len, want))
-            name = "beam search" if isinstance(way.ours, Beams) else "greedy"
+                lengths.setdefault(name, set()).update(map(len, want))
             yield Row(f"{name}: tokens that differ", "float32", differ, 0)
-    for number, found in lengths.items():  # some ended at a stop token
-        assert len(found) > 1 or not WAYS[number].stop, WAYS[number]
+    for name, found in lengths.items():
+        assert len(found) > 1, f"{name}: no text ended at a stop token"
 
 
 def differing(got: list[list[int]], want: list[list[int]]) -> int:
