@@ -14,6 +14,8 @@ from torch.nn.functional import cross_entropy
 from configs import base
 from configs import xlnet as configs
 from model import xlnet
+from model.api import build
+from model.heads import Heads
 from tests.parity import frame
 from tests.parity.frame import Case, Row, numpy, output, randomise
 from tests.parity.heads import head_rows
@@ -51,7 +53,15 @@ def rows() -> Iterator[Row]:
             vocab_size=32000, d_model=ours.width, n_layer=ours.num_layers, n_head=ours.num_heads,
             d_inner=ours.mlp_width,
         )  # fmt: skip
-        yield frame.counted(ours, transformers.XLNetLMHeadModel, theirs)
+        yield counted(ours, theirs)
+
+
+def counted(ours: Any, config: Any) -> Row:
+    """How far the number of parameters of a published size is off."""
+    with torch.device("meta"):
+        want = transformers.XLNetLMHeadModel(config).num_parameters()
+    difference = build(ours, Heads(lm=True)).num_params - want
+    return Row("parameters counted", "float32", abs(difference), 0)
 
 
 def made(precision: str, seed: int, **changes: Any) -> Any:
@@ -160,11 +170,11 @@ def loss_of(batch: dict[str, np.ndarray], logits_BPV: torch.Tensor) -> torch.Ten
 
 def case(reference: Any, packed: bool) -> Case:
     """A case without memory; every target is compared, and of the content what is no padding."""
-    batch = batch_of(PACKED if packed else PADDED, seed=int(packed))
-    if not reference.config.bi_data:
+    config, batch = reference.config, batch_of(PACKED if packed else PADDED, seed=int(packed))
+    if not config.bi_data:
         del batch["backward"]
     labels = np.where(batch["weights"] > 0, batch["targets"], -100)
-    real = (batch["segment_ids"] > 0, np.ones((ROWS, TARGETS), bool))
+    real = [batch["segment_ids"] > 0, np.ones((ROWS, TARGETS), bool)] * (1 + config.n_layer)
     return Case(
         reference, xlnet,
         permutation_lm.Objective(LENGTH, span_context=4, max_span=2, mem_len=0, reuse_len=0),
@@ -189,24 +199,24 @@ def memory_rows(reference: Any, precision: str) -> Iterator[Row]:
 
         carry, mems = ours.model.carry(ROWS), None
         for number in range(SEGMENTS):
-            batch = batch_of(PADDED, seed=number)
+            # Padding on the right: what enters the memory is text (a padding's state is arbitrary).
+            batch = batch_of(np.sort(PADDED, axis=1)[:, ::-1], seed=number)
             batch["continues"] = np.full(ROWS, number > 0, np.int32)
             (loss, out), gradient = step(ours.params, batch, carry)
             theirs = reference(**inputs_of(batch, reference.dtype), mems=mems)
             wanted = loss_of(batch, theirs.logits)
-            yield output("memory: logits", precision, out["logits"], numpy(theirs.logits))
-            yield output("memory: loss", precision, loss, numpy(wanted))
+            yield output("logits with memory", precision, out["logits"], numpy(theirs.logits))
+            yield output("loss with memory", precision, loss, numpy(wanted))
             reference.zero_grad()
             wanted.backward()
             named = {name: numpy(p.grad) for name, p in reference.named_parameters()}
-            yield from frame.gradient_rows(
-                "memory: gradients", precision, ours.published(gradient), summed(reference, named)
-            )
+            got, want = ours.published(gradient), summed(reference, named)
+            yield from frame.gradient_rows(got, want, precision, " with memory")
             carry, mems = out["caches"], theirs.mems
             held = min(REUSED * (number + 1), MEMORY)
             for i, states in enumerate(mems):
                 got = np.asarray(carry[f"layer_{i}"])[:, MEMORY - held :]
-                yield output("memory: states", precision, got, numpy(states).swapaxes(0, 1))
+                yield output("memory", precision, got, numpy(states).swapaxes(0, 1))
 
 
 def summed(reference: Any, gradients: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
