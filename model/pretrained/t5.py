@@ -148,8 +148,9 @@ def published_config(config: Any) -> dict[str, Any]:
 
 
 def special_tokens(tokenizer: Any) -> dict[str, Any]:
-    """The ids of padding and of the end of text."""
-    return {"pad_token_id": tokenizer.pad_id, "eos_token_id": tokenizer.eos_id}
+    """The ids of padding and of the end of text: [SEP] where there is no other, as in our rows."""
+    end = tokenizer.sep_id if tokenizer.eos_id is None else tokenizer.eos_id
+    return {"pad_token_id": tokenizer.pad_id, "eos_token_id": end}
 
 
 DECODER = "^backbone/decoder/"

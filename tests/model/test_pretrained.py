@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import types
 
 import jax
 import ml_dtypes
@@ -438,6 +439,14 @@ def test_t5_says_in_two_ways_whether_it_is_tied(exported, written, tied):
     del values["tie_word_embeddings"], values["scale_decoder_outputs"]
     (folder / "config.json").write_text(json.dumps(values | written))
     assert describe(folder).model["tie_embeddings"] == tied
+
+
+@pytest.mark.parametrize(("eos", "end"), [(1, 1), (0, 0), (None, 3)])
+def test_t5_ends_texts_as_its_rows_do(eos, end):
+    """Without the id, transformers' generate would never stop."""
+    tokenizer = types.SimpleNamespace(pad_id=0, eos_id=eos, sep_id=3)
+    want = {"pad_token_id": 0, "eos_token_id": end}
+    assert LAYOUTS["t5"].special_tokens(tokenizer) == want
 
 
 def shard_gone(folder):
