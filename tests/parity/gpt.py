@@ -79,5 +79,5 @@ def case(reference: Any, packed: bool) -> Case:
     return Case(
         reference, gpt, causal_lm.Objective(LENGTH, isolate_documents=True), batch, inputs, real,
         lambda out: {"logits": out.logits}, loss, {"labels": torch.tensor(labels).long()},
-        before_final_norm,
+        before_final_norm, predicted=real,
     )  # fmt: skip
