@@ -163,7 +163,7 @@ class Case:
       loss: reference's outputs -> its loss, in the model's precision.
       own_loss: labels for the reference's own loss, which it takes in float32; {}: in inputs.
       states: (reference, its outputs) -> what our stacks have at each layer.
-      predicted: which logits to compare, as an index; those of padding are arbitrary.
+      predicted: which of our logits to compare, as an index; those of padding are arbitrary.
     """
 
     reference: Any
@@ -194,7 +194,7 @@ def training_rows(case: Case, precision: str) -> Iterator[Row]:
         logits = case.logits(theirs)
         for name, want in logits.items():
             got = np.asarray(outputs[name])[case.predicted]
-            yield output("logits", precision, got, numpy(want)[case.predicted])
+            yield output("logits", precision, got, numpy(want))
         if precision == "float32":
             own = case.reference(**case.inputs, **case.own_loss).loss
             yield output("loss", precision, numpy(case.loss(logits)), numpy(own))

@@ -70,14 +70,14 @@ def case(reference: Any, packed: bool) -> Case:
     labels = np.where(np.pad(follows[:, :-1], ((0, 0), (1, 0))), batch["tokens"], -100)
     block = reference.transformer.h[-1]
     block.register_forward_hook(lambda _, __, out: setattr(reference, "kept", out))
-    kept = torch.tensor(follows)
+    text, kept = torch.tensor(real), torch.tensor(follows[real])
 
     def loss(found: dict[str, torch.Tensor]) -> torch.Tensor:
-        return cross_entropy(found["logits"][kept], torch.tensor(targets).long()[kept])
+        return cross_entropy(found["logits"][kept], torch.tensor(targets).long()[text][kept])
 
     assert segments.shape == (ROWS, LENGTH)
     return Case(
         reference, gpt, causal_lm.Objective(LENGTH, isolate_documents=True), batch, inputs, real,
-        lambda out: {"logits": out.logits}, loss, {"labels": torch.tensor(labels).long()},
+        lambda out: {"logits": out.logits[text]}, loss, {"labels": torch.tensor(labels).long()},
         before_final_norm, predicted=real,
     )  # fmt: skip
