@@ -3,9 +3,10 @@ r"""GPT-2 (Radford et al. 2019) pre-training.
   pretune train --config=configs/gpt.py:size=small --config.data.source='books/*.txt' \
       --workdir=runs/gpt
 
-Arguments: size=small|medium|large|xl (the four published ones) or shakespeare_char,
-shakespeare_char_cpu (the character-level recipes of nanoGPT, for one text file; the second one
-takes about two CPU minutes and reaches 1.746 nats on tiny Shakespeare, docs/results.md).
+Arguments: size=tiny|mini (BERT's small sizes, for a CPU), small|medium|large|xl (the four
+published ones) or shakespeare_char, shakespeare_char_cpu (the character-level recipes of nanoGPT,
+for one text file; the second one takes about two CPU minutes and reaches 1.746 nats on tiny
+Shakespeare, docs/results.md).
 """
 
 from ml_collections import ConfigDict
@@ -14,6 +15,8 @@ from configs import base
 
 # layers, width, heads
 SIZES = {
+    "tiny": (2, 128, 2),
+    "mini": (4, 256, 4),
     "shakespeare_char": (6, 384, 6),
     "shakespeare_char_cpu": (4, 128, 4),
     "small": (12, 768, 12),
@@ -41,11 +44,14 @@ def get_config(arg: str = "") -> ConfigDict:
         if size == "shakespeare_char_cpu":
             c.length = c.model.max_length = 64
             c.batch_size, c.steps, c.model.dropout = 12, 2000, 0.0
-    else:
-        c.tokenizer.kind, c.tokenizer.vocab_size = "bpe", 50257
+        return base.lock(c)
+    c.tokenizer.kind = "bpe"
+    c.optimizer.b2 = 0.95
+    if size not in ("tiny", "mini"):
+        c.tokenizer.vocab_size = 50257
         c.length = c.model.max_length = 1024
         c.batch_size, c.steps = 512, 600_000
-        c.optimizer.learning_rate, c.optimizer.warmup_steps, c.optimizer.b2 = 6e-4, 2000, 0.95
+        c.optimizer.learning_rate, c.optimizer.warmup_steps = 6e-4, 2000
         c.model.dropout = 0.0
         c.objective.isolate_documents = False
         c.evaluation.every = c.checkpoint.every = 1000

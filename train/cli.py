@@ -21,6 +21,10 @@ from train.heap import keep_heap
 
 COMMANDS = {
     "train": ("train.main", "pre-train or fine-tune one model"),
+    "evaluate": (
+        "train.evaluate",
+        "loss of a trained model on held-out text",
+    ),
     "generate": ("train.generate", "continue a prompt with a trained model"),
     "import": ("train.import_weights", "published weights to a folder for init_from"),
     "export": ("train.export_weights", "a trained model to a folder for transformers"),

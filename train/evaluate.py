@@ -1,17 +1,54 @@
-"""Evaluation on a held-out split: exact means over all its rows."""
+"""Evaluation on a held-out split: exact means over all its rows. And ``pretune evaluate``.
 
+pretune evaluate --workdir=runs/books
+pretune evaluate --workdir=runs/books --source='other/*.txt'
+
+Evaluates the best checkpoint of a run (else its newest) on its held-out text, or on another one.
+Where tokens are predicted, the loss of the unigram predictor stands beside the model's: what
+guessing by frequency alone would reach. For next-token prediction also: bits a byte of text.
+"""
+
+import functools
+import json
 import pathlib
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from absl import flags
 
-from train import metrics
+from input_pipeline.pipeline import eval_batches, train_batches
+from train import baselines, metrics
+from train.checkpoint import abstract, load_parts
+from train.cli import command
+from train.errors import UserError
 from train.mesh import to_devices
 from train.program import Program
+from train.setup import Setup, enable_compilation_cache, set_up
+from train.workdir import read_config, write_text
 
 Batches = Callable[[], Iterable[dict[str, np.ndarray]]]
+COUNTED = 500_000  # predicted tokens of training from which the unigram predictor is made
+
+
+def held_out(setup: Setup) -> dict[str, Batches]:
+    """The run's evaluation splits, by name: each call gives all batches of this process again."""
+    config = setup.config
+    return {
+        name: functools.partial(
+            eval_batches,
+            rows,
+            setup.features,
+            batch_size=config.evaluation.batch_size or config.batch_size,
+            seed=config.seed,
+            max_rows=config.evaluation.max_rows,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        for name, rows in setup.data.evaluation.items()
+    }
 
 
 def evaluate(
@@ -51,3 +88,72 @@ def _examples(outputs: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 def save_predictions(predictions: dict[str, np.ndarray], path: pathlib.Path) -> None:
     """Writes predictions, labels and `correct` (0/1), example by example, as one .npz file."""
     np.savez(path, correct=predictions["predictions"] == predictions["labels"], **predictions)
+
+
+def compare(setup: Setup, found: dict[str, float], splits: dict[str, Batches]) -> dict[str, float]:
+    """What the losses are worth: ``{split/unigram_loss, split/bits_per_byte}``, where defined."""
+    config, objective = setup.config, setup.program.objective
+    if not objective.head().lm:
+        return {}
+    vocab = config.model.vocab_size
+    batches = train_batches(
+        setup.data.train, setup.data.weights, setup.features, batch_size=config.batch_size,
+        seed=config.seed, start_step=0, process_index=0, process_count=1,
+        num_steps=-(-COUNTED // (config.batch_size * objective.targets)),
+        prefetch=config.data.prefetch,
+    )  # fmt: skip
+    trained = baselines.count_targets(batches, vocab)
+    values = {}
+    for name, split in splits.items():
+        counts = baselines.count_targets(split(), vocab)
+        values[f"{name}/unigram_loss"] = baselines.unigram_loss(trained, counts)
+        if getattr(objective, "covers_text", False):
+            bits = baselines.bits_per_byte(found[f"{name}/loss"], split(), setup.tokenizer)
+            values[f"{name}/bits_per_byte"] = bits
+    return values
+
+
+def _define(values: flags.FlagValues, argv: Sequence[str]) -> None:
+    del argv
+    own = {"flag_values": values}
+    flags.DEFINE_string("workdir", None, "folder of the trained run", **own)
+    flags.DEFINE_string("source", "", "evaluate on this text instead of the held-out one", **own)
+    flags.DEFINE_integer("max_rows", None, "rows of a split at most; 0: all", 0, **own)
+    flags.DEFINE_string("json", "", "also write the figures to this file", **own)
+    flags.mark_flag_as_required("workdir", flag_values=values)
+
+
+def _run(values: flags.FlagValues) -> None:
+    workdir = pathlib.Path(values.workdir)
+    config = read_config(workdir)
+    config.data.eval_source = values.source or config.data.eval_source
+    if values.max_rows is not None:
+        config.evaluation.max_rows = values.max_rows
+    enable_compilation_cache(config.compilation_cache)
+    setup = set_up(config, workdir)
+    splits = held_out(setup)
+    if not splits:
+        raise UserError(f"{workdir} holds no text out; name one to evaluate on with --source.")
+    program = setup.program
+    aim = {
+        part: abstract(program.model.shapes[part], program.shardings.params[part])
+        for part in ("backbone", "head")
+    }
+    aim = {part: tree for part, tree in aim.items() if jax.tree.leaves(tree)}
+    params = {"head": {}, **load_parts(workdir, aim)}
+    rows = config.evaluation.batch_size or config.batch_size
+    figures, _ = evaluate(program, params, splits, rows)
+    figures |= compare(setup, figures, splits)
+    for name, value in figures.items():
+        print(f"{name:<34} {value:.4f}")
+    if values.json:
+        write_text(pathlib.Path(values.json), json.dumps(figures, indent=1))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    return command(_run, argv, _define, __doc__)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -5,7 +5,6 @@ The life of a run: complete the config, prepare data, compile, find the state (o
 """
 
 import dataclasses
-import functools
 import json
 import logging
 import math
@@ -18,12 +17,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from input_pipeline.pipeline import eval_batches, train_batches
+from input_pipeline.pipeline import train_batches
 from train import metrics
 from train import workdir as folders
 from train.checkpoint import Checkpoints, abstract
 from train.errors import Diverged, UserError
-from train.evaluate import evaluate, save_predictions
+from train.evaluate import evaluate, held_out, save_predictions
 from train.mesh import to_devices
 from train.optimizer import learning_rates
 from train.peak import matrix_peak
@@ -103,7 +102,7 @@ class _Run:
         config, program = self.setup.config, self.setup.program
         main = jax.process_index() == 0
         state, start = self._first_state()
-        self.splits = self._splits()
+        self.splits = held_out(self.setup)
         self.last_eval: dict[str, float] = {}
         self.predictions: dict[str, dict[str, np.ndarray]] = {}
         self._check_metric(state)
@@ -148,22 +147,6 @@ class _Run:
             return initial_state(self.setup, key), 0
         aim = abstract(jax.eval_shape(program.init, key), program.shardings)
         return self.checkpoints.restore(step, aim), step
-
-    def _splits(self) -> dict[str, Any]:
-        config = self.setup.config
-        return {
-            name: functools.partial(
-                eval_batches,
-                rows,
-                self.setup.features,
-                batch_size=config.evaluation.batch_size or config.batch_size,
-                seed=config.seed,
-                max_rows=config.evaluation.max_rows,
-                process_index=jax.process_index(),
-                process_count=jax.process_count(),
-            )
-            for name, rows in self.setup.data.evaluation.items()
-        }
 
     def _steps(self, state: State, start: int) -> tuple[State, int]:
         config, program = self.setup.config, self.setup.program

@@ -8,7 +8,7 @@ import re
 import pytest
 from ml_collections import ConfigDict
 
-from configs import base, bert, gpt, roberta, t5
+from configs import base, bert, gpt, novels, roberta, t5
 from configs.base import ConfigError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -19,6 +19,8 @@ FILES = sorted(
 ARGUMENTS = {
     "bert": [f"size={size}" for size in bert.SIZES] + ["size=mini,objective=masked_lm_nsp"],
     "gpt": [f"size={size}" for size in gpt.SIZES],
+    "novels": [f"family={name},stage={s}" for name in novels.FAMILIES for s in ("short", "long")],
+    "families": [f"family={name}" for name in novels.FAMILIES],
     "roberta": [f"size={size}" for size in roberta.SIZES] + ["size=mini,packing=doc"],
     "t5": [f"size={size},version={version}" for version in t5.SIZES for size in t5.SIZES[version]],
 }

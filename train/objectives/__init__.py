@@ -17,6 +17,8 @@ are `length`, `num_labels` and what `build` takes from ``config.model``), with:
     goes back as it came unless the rows are contiguous.
 and, where it feeds a decoder apart from the encoder,
   decoder = True (train/seq2seq.py), and source_ends = False if the encoder's text has no end token;
+and, where every token of the text is predicted once, from those before it,
+  covers_text = True (its loss can be told in bits a byte);
 and, where there is something to collect example by example,
   predict(apply, params, batch) -> dict of arrays [B, ...].
 """
