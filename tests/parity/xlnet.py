@@ -41,7 +41,10 @@ def rows() -> Iterator[Row]:
             ):
                 reference = made(precision, seed=int(packed), **changes)
                 yield from frame.training_rows(case(reference, packed), precision)
-            for changes in ({"attn_type": "bi", "untie_r": False}, {"attn_type": "uni"}):
+            for changes in (
+                {"attn_type": "bi", "untie_r": False, "clamp_len": 7},
+                {"attn_type": "uni"},
+            ):
                 reference = made(precision, seed=2, bi_data=True, **changes)
                 yield from memory_rows(reference, precision)
     with repaired("float32"):
