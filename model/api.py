@@ -1,8 +1,9 @@
 """The one door to the models: ``build(config.model, heads) -> Model``.
 
 A family is a module ``model/<family>.py`` with `Config`, `LMHead` and its backbone class, named by
-`FAMILIES`, and `ClassificationHead` where that is not the linear map of heads.py. Parameters are a
-nested dict ``{"backbone": ..., "head": ...}`` of float32 arrays.
+`FAMILIES`, `ClassificationHead` where that is not the linear map of heads.py, and `reread` where a
+decoder reads the text for heads that sit on it. Parameters are a nested dict ``{"backbone": ...,
+"head": ...}`` of float32 arrays.
 """
 
 import dataclasses
@@ -126,6 +127,8 @@ class _LanguageModel(nn.Module):
         self, batch: dict[str, jax.Array], rng: jax.Array | None = None, **caches: Any
     ) -> dict[str, Any]:
         backbone_rng, head_rng = split(rng, 2)
+        if self.heads.decodes and "decoder_tokens" not in batch:
+            batch = getattr(self.family, "reread", dict)(batch)
         out = self.backbone(batch, backbone_rng, **caches)
         outputs = self.head(out, self.backbone.tokens.table, batch, head_rng)
         return {"hidden": out.hidden_BTD, "caches": out.caches, **outputs}

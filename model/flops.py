@@ -24,8 +24,11 @@ def forward_flops(config: Any, heads: Heads, length: int, targets: int) -> int:
     """
     width = config.width
     if config.family == "t5":
-        classifier = 2 * width * heads.num_labels
-        return _encoder_decoder_flops(config, length, targets if heads.lm else 0) + classifier
+        decoded = targets if heads.lm else length * heads.decodes
+        total = _encoder_decoder_flops(config, length, decoded)
+        total += targets * 2 * width * config.vocab_size if heads.lm else 0
+        total += length * 2 * width * (2 * heads.span + heads.num_token_labels)
+        return total + (2 * width * (width + heads.num_labels) if heads.num_labels else 0)
     if config.family == "xlnet":
         total = config.num_layers * _xlnet_layer(config, heads, length, targets)
         total += targets * 2 * width * config.vocab_size if heads.lm else 0
@@ -45,7 +48,7 @@ def forward_flops(config: Any, heads: Heads, length: int, targets: int) -> int:
 
 
 def _encoder_decoder_flops(config: Any, source: int, target: int) -> int:
-    """T5 with `source` tokens in the encoder and `target` in the decoder, LM head included."""
+    """T5 with `source` tokens in the encoder and `target` in the decoder."""
     width = config.width
     inner = config.num_heads * (config.head_size or width // config.num_heads)
     maps = 3 if config.activation.startswith("gated_") else 2
@@ -56,7 +59,7 @@ def _encoder_decoder_flops(config: Any, source: int, target: int) -> int:
     decoder = target * (self_attention + half_attention + mlp + 4 * (target + source) * inner)
     decoder += source * half_attention if target else 0
     layers = config.num_decoder_layers or config.num_layers
-    return config.num_layers * encoder + layers * decoder + target * 2 * width * config.vocab_size
+    return config.num_layers * encoder + layers * decoder
 
 
 def _xlnet_layer(config: Any, heads: Heads, length: int, targets: int) -> int:

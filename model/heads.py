@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from model.layers import Linear, accumulator, dropout
+from model.layers import Linear, accumulator, dropout, split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +35,16 @@ class Heads:
     num_token_labels: int = 0
     permuted: bool = False
 
+    @property
+    def decodes(self) -> bool:
+        """Whether an encoder-decoder needs its decoder: not for tokens' classes or a mean."""
+        return self.lm or self.span or bool(self.num_labels and self.pooling == "own")
+
 
 class Backbone(NamedTuple):
     """What a backbone returns: states [B, T, D], pooled [B, D], and what it keeps of the tokens.
 
-    Of an encoder-decoder, the states are the decoder's and the pooled one is the encoder's: None
-    where the encoder did not run.
+    Of an encoder-decoder, these are the decoder's; without it the encoder's, and None pooled.
 
     predicted_BPD: the states at `target_positions`, where these are not among hidden_BTD.
     """
@@ -86,4 +90,22 @@ class Classifier(nn.Module):
         """Returns logits in float32."""
         h = dropout(states, self.dropout_rate, rng)
         logits = Linear((self.classes,), (None,), ("width",), self.std, name="linear")(h)
+        return logits.astype(accumulator(logits.dtype))
+
+
+class TanhClassifier(nn.Module):
+    """Linear and tanh, then the linear classifier, dropout before both: [B, D] -> [B, C]."""
+
+    classes: int
+    std: float
+    dropout_rate: float
+
+    @nn.compact
+    def __call__(self, pooled_BD: jax.Array, rng: jax.Array | None) -> jax.Array:
+        """Returns logits in float32."""
+        dense_rng, linear_rng = split(rng, 2)
+        dense = Linear((pooled_BD.shape[-1],), (None,), ("width",), self.std, name="dense")
+        h_BD = jnp.tanh(dense(dropout(pooled_BD, self.dropout_rate, dense_rng)))
+        linear = Linear((self.classes,), (None,), ("width",), self.std, name="linear")
+        logits = linear(dropout(h_BD, self.dropout_rate, linear_rng))
         return logits.astype(accumulator(logits.dtype))

@@ -7,7 +7,7 @@ What it does differently from BERT, and only that:
   was the pooler's (the published code). Dynamic masking (4.1), full sentences (4.2), large batches
   (4.3) and byte-level BPE (4.4) are in configs/roberta.py.
 
-Legend: B batch, T tokens, D width, C classes.
+Legend: B batch, T tokens, D width.
 """
 
 import flax.linen as nn
@@ -16,7 +16,8 @@ import jax.numpy as jnp
 
 from model.bert import Block, Config, LMHead, encode
 from model.heads import Backbone
-from model.layers import Embedding, LayerNorm, Linear, accumulator, dropout, split
+from model.heads import TanhClassifier as ClassificationHead
+from model.layers import Embedding, LayerNorm
 
 __all__ = ["ClassificationHead", "Config", "LMHead", "RoBERTa"]
 
@@ -52,21 +53,3 @@ class RoBERTa(nn.Module):
         types = jnp.zeros((1, 1), jnp.int32)
         x_BTD = encode(self, batch, positions + FIRST_POSITION, types, rng)
         return Backbone(x_BTD, x_BTD[:, 0], None)
-
-
-class ClassificationHead(nn.Module):
-    """Linear and tanh, then the linear classifier, dropout before both: [B, D] -> [B, C]."""
-
-    classes: int
-    std: float
-    dropout_rate: float
-
-    @nn.compact
-    def __call__(self, pooled_BD: jax.Array, rng: jax.Array | None) -> jax.Array:
-        """Returns logits in float32."""
-        dense_rng, linear_rng = split(rng, 2)
-        dense = Linear((pooled_BD.shape[-1],), (None,), ("width",), self.std, name="dense")
-        h_BD = jnp.tanh(dense(dropout(pooled_BD, self.dropout_rate, dense_rng)))
-        linear = Linear((self.classes,), (None,), ("width",), self.std, name="linear")
-        logits = linear(dropout(h_BD, self.dropout_rate, linear_rng))
-        return logits.astype(accumulator(logits.dtype))

@@ -20,10 +20,14 @@ import jax
 import jax.numpy as jnp
 
 from model.attention import Cache, causal_mask, segment_mask
-from model.heads import Backbone, mean_token
+from model.heads import Backbone, last_token
+from model.heads import TanhClassifier as ClassificationHead
 from model.layers import Embedding, RMSNorm, apply_layers, dropout, split, unembed
 from model.sharding import constrain
 from model.t5_layers import Attention, FeedForward, relative_bias
+
+__all__ = ["T5", "ClassificationHead", "Config", "Decoder", "LMHead", "reread"]
+START = 0  # the decoder begins with the id of padding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,26 +199,26 @@ class T5(nn.Module):
           caches: one a decoder layer, for incremental decoding (see `Decoder`).
 
         Returns:
-          Backbone with the decoder's hidden_BTD (the encoder's without `decoder_tokens`) and,
-          pooled, the mean of the encoder's states.
+          Backbone with the decoder's hidden_BTD and, pooled, the state of its last token; without
+          `decoder_tokens` the encoder's, and nothing pooled.
         """
         c = self.config
         encoder_rng, decoder_rng = split(rng, 2)
         segments_BT = batch.get("segment_ids")
-        encoded_BTD = pooled_BD = None
+        encoded_BTD = None
         if "tokens" in batch:
             slots = jnp.arange(batch["tokens"].shape[1])
             mask = None if segments_BT is None else segment_mask(segments_BT, segments_BT)
             shared = Shared(self.encoder.bias(slots, slots), mask)
             x_BTD = self.tokens(batch["tokens"], c.dtype)
             encoded_BTD, _ = self.encoder(x_BTD, shared, None, encoder_rng)
-            pooled_BD = mean_token(encoded_BTD, segments_BT)
             if "decoder_tokens" not in batch:
-                return Backbone(encoded_BTD, pooled_BD, None)
+                return Backbone(encoded_BTD, None, None)
 
         shared = self._decoder_view(batch, encoded_BTD, caches is not None)
         x_BTD = self.tokens(batch["decoder_tokens"], c.dtype)
         hidden_BTD, caches = self.decoder(x_BTD, shared, caches, decoder_rng)
+        pooled_BD = last_token(hidden_BTD, batch.get("decoder_segment_ids"))
         return Backbone(hidden_BTD, pooled_BD, caches)
 
     def _decoder_view(self, batch: Any, encoded_BSD: jax.Array | None, cached: bool) -> Shared:
@@ -238,6 +242,19 @@ class T5(nn.Module):
             related = jnp.any(encoded_mask, axis=-1)[:, 0, :, None]
         bias = self.decoder.bias(queries, keys)
         return Shared(bias, mask, encoded_BSD, encoded_mask, related, start)
+
+
+def reread(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Has the decoder read the encoder's text once more, behind START, as in the published classes.
+
+    A text's class is then read off the last token, an answer's ends off each.
+    """
+    before = batch["tokens"][:, :-1]
+    moved = jnp.pad(before, ((0, 0), (1, 0)), constant_values=START)
+    found = {**batch, "decoder_tokens": moved}
+    if "segment_ids" in batch:
+        found["decoder_segment_ids"] = batch["segment_ids"]
+    return found
 
 
 class LMHead(nn.Module):
@@ -264,7 +281,7 @@ class Decoder:
     config: Config
     apply: Callable[..., dict[str, Any]]
     max_tokens = None
-    first = 0  # padding
+    first = START
 
     def prefill(
         self, params: Any, tokens_BP: jax.Array, segments_BP: jax.Array, slots: int

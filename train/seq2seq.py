@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from model.t5 import START  # whatever the tokenizer calls it
 from train.objectives import Pair, accuracy, cross_entropy_and_z, pad
 
-START = 0  # the decoder begins with T5's padding id, whatever the tokenizer calls it
 LOSSES = ("cross_entropy", "z_loss")
 
 

@@ -1,8 +1,7 @@
 """T5 as Hugging Face publishes it: versions 1.0 and 1.1 (`T5ForConditionalGeneration`).
 
-The published classes for a text's class and for answers' spans read them off a decoder that is fed
-the source once more; our heads sit on the encoder (as T5ForTokenClassification's does), so those
-two are not ours.
+A text's class and an answer's ends are read off a decoder that is fed the source once more
+(`model.t5.reread`), tokens' classes off the encoder alone.
 """
 
 from typing import Any
@@ -84,6 +83,9 @@ def entries(config: Any) -> list[Entry]:
         table("backbone/tokens", "shared"),
         *stack("encoder", c.num_layers, gated),
         *stack("decoder", c.num_decoder_layers, gated),
+        *dense("head/classification/dense", "classification_head.dense"),
+        *dense("head/classification/linear", "classification_head.out_proj"),
+        *dense("head/span/linear", "qa_outputs"),
         *dense("head/token_classification/linear", "classifier"),
     ]
     return found if c.tie_embeddings else [*found, table("head/lm", "lm_head")]
@@ -160,6 +162,11 @@ LAYOUT = Layout(
         Architecture("T5ForConditionalGeneration", ("lm",), "span_corruption"),
         # The same class, as the first releases called it.
         Architecture("T5WithLMHeadModel", ("lm",), "span_corruption", read_only=True),
+        Architecture(
+            "T5ForSequenceClassification", ("classification",), "classification",
+            prefix="transformer.",
+        ),
+        Architecture("T5ForQuestionAnswering", ("span",), "extractive_qa"),
         Architecture(
             "T5ForTokenClassification", ("token_classification",), "token_classification",
             lacks=DECODER, prefix="transformer.",

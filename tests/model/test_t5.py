@@ -185,16 +185,40 @@ def test_cached_decoding_is_uncached(t5, scan):
     assert decoder == Decoder(family_config(config), model.apply)  # a static argument of jit
 
 
-def test_encoder_alone_is_pooled_by_its_mean(t5, tiny, noise):
-    config = tiny("t5", SIZES)
-    model = build(config.model, Heads(num_labels=3))
+TEXT = {"tokens": PACKED["tokens"], "segment_ids": np.asarray([[1, 1, 1, 1, 1, 1, 1, 0]])}
+
+
+def classified(state, head):
+    """Linear, tanh, linear."""
+    h = np.tanh(state @ head["dense"]["kernel"] + head["dense"]["bias"])
+    return h @ head["linear"]["kernel"] + head["linear"]["bias"]
+
+
+def test_a_mean_is_of_the_encoder_alone(tiny, noise):
+    model = build(tiny("t5", SIZES).model, Heads(num_labels=3, pooling="mean"))
     params = noise(model)
-    batch = {key: PACKED[key] for key in ("tokens", "segment_ids")}
-    out = jax.jit(model.apply)(params, batch)
-    assert out["hidden"].shape == (1, 8, 16)
-    linear = params["head"]["classification"]["linear"]
-    expected = out["hidden"][0, :7].mean(0) @ linear["kernel"] + linear["bias"]
+    out = jax.jit(model.apply)(params, TEXT)
+    states = build(tiny("t5", SIZES).model, Heads(num_token_labels=3)).apply(params, TEXT)["hidden"]
+    np.testing.assert_allclose(out["hidden"], states, rtol=1e-5, atol=1e-5)
+    expected = classified(states[0, :7].mean(0), params["head"]["classification"])
     np.testing.assert_allclose(out["class_logits"][0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_classes_and_spans_are_read_off_a_decoder_that_reads_the_text(t5, tiny, noise):
+    """Off its last token, behind the same text moved by one; padding is not seen."""
+    model = build(tiny("t5", SIZES).model, Heads(num_labels=3, span=True))
+    params = noise(model)
+    out = jax.jit(model.apply)(params, TEXT)
+    _, plain, _ = t5()
+    moved = np.asarray([[0, 5, 6, 7, 8, 9, 10]])
+    shorter = {"tokens": TEXT["tokens"][:, :7], "decoder_tokens": moved}
+    backbone = {"backbone": params["backbone"], "head": {}}
+    states = jax.jit(plain.apply)(backbone, shorter)["hidden"][0]
+    expected = classified(states[-1], params["head"]["classification"])
+    np.testing.assert_allclose(out["class_logits"][0], expected, rtol=1e-4, atol=1e-5)
+    linear = params["head"]["span"]["linear"]
+    expected = states @ linear["kernel"] + linear["bias"]
+    np.testing.assert_allclose(out["qa_logits"][0, :7], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -257,6 +281,9 @@ def test_flops_are_those_of_the_products(t5, changes):
         total += 2 * math.prod(out) * math.prod(left[i] for i in contracted)
     biases = 2 * 8 * 3 * (8 * 8 + 6 * 6)  # one-hot products, left out of the formula
     assert total - biases == forward_flops(config, Heads(lm=True), 8, 6)
+    # A class read off the decoder: another 8 tokens there, no vocabulary, the head's two maps.
+    longer = forward_flops(config, Heads(lm=True), 8, 8) - 2 * 8 * 16 * 32
+    assert forward_flops(config, Heads(num_labels=3), 8, 0) == longer + 2 * 16 * (16 + 3)
 
 
 def inner(jaxpr):

@@ -21,6 +21,7 @@ from train.objectives import span_corruption
 from train.seq2seq import START, make_row
 
 SOURCE, TARGET, VOCAB = 13, 9, 61
+END = 60  # ends a text; no other token of it
 # Tokens of each text of each row, for the encoder and for the decoder.
 PADDED = ([[13], [9], [5]], [[6], [9], [2]])
 PACKED = ([[6, 7], [4, 3, 4], [10]], [[3, 5], [1, 4, 3], [7]])
@@ -148,7 +149,7 @@ def case(reference: Any, packed: bool) -> Case:
 
 
 def heads(version: str) -> Iterator[Row]:
-    """Every class of the family, exported; a token's class is read off the encoder alone."""
+    """Every class of the family, exported. The reference reads a class off the end token."""
     reference = published(version, VOCAB, "float32")
     randomise(reference, seed=0)
     ours = import_reference(reference, "float32").config
@@ -157,7 +158,15 @@ def heads(version: str) -> Iterator[Row]:
     inputs = inputs_of(batch)
     del inputs["labels"]
     encoder = {key: batch[key] for key in ("tokens", "segment_ids")}
-    yield from head_rows(ours, encoder, inputs, real, names={"T5ForTokenClassification"})
+    names = {"T5ForTokenClassification", "T5ForQuestionAnswering", "T5ForSequenceClassification"}
+    last = real & ~np.roll(real, -1, axis=1)
+    last[:, -1] = real[:, -1]
+    ended = {
+        "tokens": np.where(last, END, encoder["tokens"]),
+        "segment_ids": encoder["segment_ids"],
+    }
+    again = {**inputs, "input_ids": torch.tensor(ended["tokens"]).long()}
+    yield from head_rows(ours, ended, again, real, {"eos_token_id": END}, names)
     inputs["decoder_input_ids"] = torch.tensor(batch["decoder_tokens"]).long()
     names = {"T5ForConditionalGeneration", "T5Model"}
     yield from head_rows(ours, batch, inputs, target, names=names)

@@ -136,6 +136,8 @@ def test_there_and_back(family, published, pretune, corpus, tokenizer, tmp_path)
         ("roberta", ("classification",), "classification", ""),
         ("gpt", ("token_classification",), "token_classification", ""),
         ("xlnet", ("classification",), "classification", ""),
+        ("t5", ("classification",), "classification", ""),
+        ("t5", ("span",), "extractive_qa", ""),
         ("t5", ("token_classification",), "token_classification", "backbone/decoder"),
     ],
 )
