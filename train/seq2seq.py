@@ -58,12 +58,13 @@ def make_row(
 class TeacherForced:
     """What the objectives of encoder-decoders have in common; a dataclass adds `z_loss` and rows.
 
-    The decoder reads the target, moved by one, and predicts it.
+    The decoder reads the target, moved by one, and predicts it. `source_ends`: whether the
+    encoder's text has an end token.
     """
 
     z_loss: float
     losses: ClassVar[tuple[str, ...]] = ("cross_entropy", "z_loss")
-    decoder: ClassVar[bool] = True
+    predicts: ClassVar[str] = "decoder"
     source_ends: ClassVar[bool] = True
 
     def head(self) -> Heads:

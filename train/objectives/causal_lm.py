@@ -25,6 +25,7 @@ class Objective:
     isolate_documents: bool
     rows: ClassVar[str] = "stream"
     losses: ClassVar[tuple[str, ...]] = ("loss",)
+    predicts: ClassVar[str] = "causal"
 
     @property
     def window(self) -> int:
