@@ -239,6 +239,11 @@ def prepare_rows(
     if kind == "examples":
         parts = _prepare_examples(data, tokenizer, cache_dir, seed)
     elif kind == "pairs":
+        if (data.eval_source or data.eval_split) and not data.eval_tasks:
+            raise DataError(
+                "text-to-text tasks are evaluated on --config.data.eval_tasks, not on eval_source"
+                " or eval_split alone; set it, or leave these empty to hold out some of each task"
+            )
         parts = _Parts(*prepare_tasks(data, tokenizer, cache_dir), ())
     else:
         parts = _prepare_text(data, tokenizer, kind, length, cache_dir, seed, lanes)
@@ -247,8 +252,8 @@ def prepare_rows(
         both = [getattr(parts, f.name) + getattr(tasks, f.name) for f in dataclasses.fields(_Parts)]
         parts = _Parts(*both)
     weights = _mixture_weights(data, [len(rows) for rows in parts.train])
-    # A small budget may leave a source without examples.
-    used = [number for number, rows in enumerate(parts.train) if len(rows)]
+    # A small budget may leave a source without examples, and a weight of 0 leaves it out.
+    used = [n for n, rows in enumerate(parts.train) if len(rows) and weights[n] > 0]
     total = sum(weights[number] for number in used)
     evaluation = _by_name(parts.evaluation)
     summary = {

@@ -7,10 +7,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from input_pipeline.config_sources import _sample
-from input_pipeline.contiguous import Lanes
+from input_pipeline.contiguous import ContiguousOrder, Lanes
 from input_pipeline.dataset import holdout_cut, prepare_rows, prepare_tokenizer
 from input_pipeline.errors import DataError
 from input_pipeline.packing import ExampleRows, SentenceRows, StreamRows
+from input_pipeline.pipeline import mixture
 from input_pipeline.sources import Document
 from input_pipeline.token_store import build_store
 from input_pipeline.tokenizers import train_tokenizer
@@ -83,6 +84,28 @@ def test_several_sources(tmp_path, char):
     data.weights = (1,)
     with pytest.raises(DataError, match="1 numbers for 2 sources"):
         prepare_rows(data, char, "stream", 10, tmp_path / "cache", 0)
+
+
+@pytest.mark.parametrize("kind", ["stream", "contiguous"])
+def test_a_source_of_weight_0_is_not_trained_on(kind, tmp_path, char):
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.txt").write_text(name * 300)
+    sources = ",".join(f"{tmp_path}/{name}.txt" for name in ("a", "b", "c"))
+    lanes = Lanes(train=4, evaluation=2, stride=4, bidirectional=False)
+    data = config(source=sources, weights=(3, 0, 1))
+    found = prepare_rows(
+        data, char, kind, 8, tmp_path / "k", 0, lanes if kind != "stream" else None
+    )
+    texts = [
+        char.decode(rows.row(0, 0, np.random.default_rng(0))["tokens"]) for rows in found.train
+    ]
+    assert texts == ["a" * 8, "c" * 8]
+    assert found.weights == [0.75, 0.25]
+    assert len(found.evaluation) == 4  # but evaluated
+    order = (
+        mixture(found.train, found.weights, 0) if kind == "stream" else ContiguousOrder(found.train)
+    )
+    assert {order[i][0] for i in range(40)} == {0, 1}
 
 
 def test_stores_are_reused_and_follow_the_source(tmp_path, char):

@@ -56,6 +56,9 @@ def test_pairs_are_rows(sums, char, tmp_path):
     texts = {char.decode(row["tokens_a"]) + char.decode(row["tokens_b"]) for row in rows}
     assert texts == {f"{i}+{i / 2}=?{i + i // 2}" for i in range(20)}
     assert found.summary["sources"][0]["examples"] == 20
+    for key in ("eval_source", "eval_split"):
+        with pytest.raises(DataError, match=r"on --config\.data\.eval_tasks, not on"):
+            prepare_rows(config(tasks=data.tasks, **{key: sums}), char, "pairs", 0, tmp_path, 0)
     with pytest.raises(DataError, match="no text-to-text task"):
         prepare_rows(config(), char, "pairs", 0, tmp_path / "c", 0)
     with pytest.raises(DataError, match="is a triple"):
