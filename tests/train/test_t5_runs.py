@@ -8,7 +8,7 @@ import pytest
 
 from configs.base import ConfigError
 from input_pipeline.tokenizers import load_tokenizer, train_tokenizer
-from train import generate
+from train import cli, generate
 from train.benchmark import random_batch
 from train.loop import run
 from train.mesh import to_devices
@@ -95,6 +95,20 @@ def test_a_prompt_is_read_as_a_source_was_in_training(pretrained):
     assert generate._stop_tokens(tokenizer, []) == [tokenizer.eos_id]
     pieces = train_tokenizer("wordpiece", ["a cat sat"] * 9, 40, lowercase=False)
     assert generate._stop_tokens(pieces, []) == [pieces.sep_id]  # which ended its documents
+
+
+def test_sentinels_keep_the_spans_of_an_answer_apart(pretrained, capsys):
+    tokenizer = load_tokenizer(pretrained[0] / "run" / "tokenizer")
+    for text in ("<extra_id_0> a cat <extra_id_1> sat", "a dog", "<extra_id_0> <extra_id_1>", ""):
+        ids = generate._source(tokenizer, text, ends=True)
+        assert generate._answer(tokenizer, ids) == text
+        for count in range(len(ids)):  # it only ever grows
+            assert text.startswith(generate._answer(tokenizer, ids[:count]))
+    command = ["generate", f"--workdir={pretrained[0]}/run", "--new_tokens=3"]
+    assert cli.main(command) == 2
+    assert "answers a text: give it with --prompt" in capsys.readouterr().err
+    assert cli.main([*command, "--prompt=a <extra_id_0> sat", "--temperature=0"]) == 0
+    assert capsys.readouterr().out.endswith("\n")
 
 
 def losses(tiny, sizes):
