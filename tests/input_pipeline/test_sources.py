@@ -195,7 +195,9 @@ def test_globs_are_in_order_and_columns_may_be_named_by_numbers(tmp_path):
     assert [(e.text, e.label) for e in read_examples(spec)] == [(n, "x") for n in "abc"]
 
 
-@pytest.mark.parametrize("text", ["x" * 400_000, "word " * 80_000, "é" * 200_000])
+@pytest.mark.parametrize(
+    "text", ["x" * 400_000, "word " * 80_000, "é" * 200_000, "x" + "é" * 200_000]
+)
 def test_pieces_without_line_breaks(text, tmp_path):
     path = tmp_path / "a.txt"
     path.write_text(text, encoding="utf-8")
