@@ -165,6 +165,15 @@ def _prepare_examples(data: ConfigDict, tokenizer: Tokenizer, cache_dir: Path, s
     return _Parts(specs, stores, train, evaluation, labels)
 
 
+def _prepare_pairs(data: ConfigDict, tokenizer: Tokenizer, cache_dir: Path) -> _Parts:
+    if (data.eval_source or data.eval_split) and not data.eval_tasks:
+        raise DataError(
+            "text-to-text tasks are evaluated on --config.data.eval_tasks, not on eval_source or"
+            " eval_split alone; set it, or leave these empty to hold out some of each task"
+        )
+    return _Parts(*prepare_tasks(data, tokenizer, cache_dir), ())
+
+
 def _within_budget(train: Sequence[ExampleRows], budget: int, seed: int) -> list[ExampleRows]:
     """Draw `budget` examples from all sources; with one seed, a smaller budget's are among them."""
     ends = np.cumsum([len(rows) for rows in train])
@@ -239,12 +248,7 @@ def prepare_rows(
     if kind == "examples":
         parts = _prepare_examples(data, tokenizer, cache_dir, seed)
     elif kind == "pairs":
-        if (data.eval_source or data.eval_split) and not data.eval_tasks:
-            raise DataError(
-                "text-to-text tasks are evaluated on --config.data.eval_tasks, not on eval_source"
-                " or eval_split alone; set it, or leave these empty to hold out some of each task"
-            )
-        parts = _Parts(*prepare_tasks(data, tokenizer, cache_dir), ())
+        parts = _prepare_pairs(data, tokenizer, cache_dir)
     else:
         parts = _prepare_text(data, tokenizer, kind, length, cache_dir, seed, lanes)
     if kind == "mixture":

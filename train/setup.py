@@ -61,7 +61,7 @@ def complete(config: ConfigDict) -> ConfigDict:
     own = source / "tokenizer"
     pretrained = read_config(source).model
     if not config.model.family:
-        config.model.update(architecture(pretrained))
+        config.update({"model": architecture(pretrained)})
     config.model.vocab_size = config.model.vocab_size or pretrained.vocab_size
     if config.model.vocab_size and not pretrained.vocab_size:
         pretrained.vocab_size = load_tokenizer(own).vocab_size
