@@ -39,7 +39,7 @@ class ContiguousRows:
     its own. What does not fill a window at the end of a part is left out.
 
     Attributes:
-        lanes: rows of a batch.
+        lanes: rows of a batch; with 0 there is no row.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ContiguousRows:
         self._store, self._start, self._stop = store, start, stop
         self._length, self._stride, self._seed = length, stride, seed
         self._forward = lanes - lanes // 2 if bidirectional else lanes
-        self._part = (stop - start) // self._forward
+        self._part = (stop - start) // max(1, self._forward)
         if self._part < 2:
             raise DataError(
                 f"'{store.folder.name}' has {stop - start} tokens here, too few for a batch of"
@@ -127,16 +127,17 @@ class ContiguousOrder:
 
 
 def share_lanes(weights: Sequence[float], lanes: int) -> list[int]:
-    """Divide the rows of a batch among sources by weight, at least one each."""
-    if lanes < len(weights):
+    """Divide the rows of a batch among sources by weight: at least one each, none for weight 0."""
+    least = [int(weight > 0) for weight in weights]
+    if lanes < sum(least):
         raise DataError(
-            f"a batch of {lanes} contiguous rows cannot hold {len(weights)} sources; raise"
+            f"a batch of {lanes} contiguous rows cannot hold {sum(least)} sources; raise"
             " --config.batch_size"
         )
-    free = lanes - len(weights)
+    free = lanes - sum(least)
     exact = [weight / sum(weights) * free for weight in weights]
     shares = [int(share) for share in exact]
     by_rest = sorted(range(len(weights)), key=lambda i: shares[i] - exact[i])
     for number in by_rest[: free - sum(shares)]:
         shares[number] += 1
-    return [1 + share for share in shares]
+    return [one + share for one, share in zip(least, shares, strict=True)]

@@ -165,6 +165,15 @@ def _prepare_examples(data: ConfigDict, tokenizer: Tokenizer, cache_dir: Path, s
     return _Parts(specs, stores, train, evaluation, labels)
 
 
+def _prepare_pairs(data: ConfigDict, tokenizer: Tokenizer, cache_dir: Path) -> _Parts:
+    if (data.eval_source or data.eval_split) and not data.eval_tasks:
+        raise DataError(
+            "text-to-text tasks are evaluated on --config.data.eval_tasks, not on eval_source or"
+            " eval_split alone; set it, or leave these empty to hold out some of each task"
+        )
+    return _Parts(*prepare_tasks(data, tokenizer, cache_dir), ())
+
+
 def _within_budget(train: Sequence[ExampleRows], budget: int, seed: int) -> list[ExampleRows]:
     """Draw `budget` examples from all sources; with one seed, a smaller budget's are among them."""
     ends = np.cumsum([len(rows) for rows in train])
@@ -239,7 +248,7 @@ def prepare_rows(
     if kind == "examples":
         parts = _prepare_examples(data, tokenizer, cache_dir, seed)
     elif kind == "pairs":
-        parts = _Parts(*prepare_tasks(data, tokenizer, cache_dir), ())
+        parts = _prepare_pairs(data, tokenizer, cache_dir)
     else:
         parts = _prepare_text(data, tokenizer, kind, length, cache_dir, seed, lanes)
     if kind == "mixture":
@@ -247,8 +256,8 @@ def prepare_rows(
         both = [getattr(parts, f.name) + getattr(tasks, f.name) for f in dataclasses.fields(_Parts)]
         parts = _Parts(*both)
     weights = _mixture_weights(data, [len(rows) for rows in parts.train])
-    # A small budget may leave a source without examples.
-    used = [number for number, rows in enumerate(parts.train) if len(rows)]
+    # A small budget may leave a source without examples, and a weight of 0 leaves it out.
+    used = [n for n, rows in enumerate(parts.train) if len(rows) and weights[n] > 0]
     total = sum(weights[number] for number in used)
     evaluation = _by_name(parts.evaluation)
     summary = {

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import tensorflow_datasets as tfds
 import tensorflow_datasets.text
 
-import input_pipeline.datasets
+from input_pipeline.datasets.pydocs import Pydocs
 from input_pipeline.errors import DataError
 from input_pipeline.records import Record
 
@@ -40,7 +40,7 @@ def _builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
 
 
 def _prepare(builder: tfds.core.DatasetBuilder, name: str) -> None:
-    ours = type(builder).__module__.startswith(input_pipeline.datasets.__name__)
+    ours = isinstance(builder, Pydocs)
     print(f"Preparing tfds:{name} in {builder.data_dir} (once) ...", file=sys.stderr)
     try:
         if ours:  # nothing is downloaded: TFDS's talk of it would only confuse

@@ -1,8 +1,9 @@
 """The one door to the models: ``build(config.model, heads) -> Model``.
 
-A family is a module ``model/<family>.py`` with `Config`, `LMHead` and its backbone class, named by
-`FAMILIES`, `ClassificationHead` where that is not the linear map of heads.py, and `reread` where a
-decoder reads the text for heads that sit on it. Parameters are a nested dict ``{"backbone": ...,
+A family is a module ``model/<family>.py`` with `Config` (its keys of ``config.model``, and how it
+`predicts` tokens), `LMHead` and its backbone class, named by `FAMILIES`, `ClassificationHead` where
+that is not the linear map of heads.py, and `reread` where a decoder reads the text for heads that
+sit on it. Parameters are a nested dict ``{"backbone": ...,
 "head": ...}`` of float32 arrays.
 """
 
@@ -33,6 +34,13 @@ LEAST = {
     "width": 1, "num_layers": 1, "num_heads": 1, "mlp_width": 1, "max_length": 1,
     "num_token_types": 1, "vocab_size": 0, "num_decoder_layers": 0, "head_size": 0,
 }  # fmt: skip
+
+
+# Fields of a Config in which two runs of one architecture may differ: how it is trained and
+# computed, not what it is.
+PER_RUN = (
+    "dropout", "initializer_std", "mem_len", "reuse_len", "dtype", "remat", "scan_layers",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # by identity: a static argument of jit
@@ -167,6 +175,15 @@ def family_config(config: Any) -> Any:
     return own
 
 
+def architecture(config: Any) -> dict[str, Any]:
+    """What makes two models the same: ``config.model``'s family, and what its Config reads.
+
+    Sizes that follow from others are filled in; what is of a run (`PER_RUN`) is left out.
+    """
+    own = dataclasses.asdict(family_config(config))
+    return {"family": config.family} | {k: v for k, v in own.items() if k not in PER_RUN}
+
+
 def build(config: Any, heads: Heads) -> Model:
     """Builds a model; the same one again for the same values, with all that was compiled for it.
 
@@ -186,7 +203,7 @@ def build(config: Any, heads: Heads) -> Model:
             f"Next-sentence prediction needs a pooled first token, which family {config.family!r} "
             "does not have; use config.model.family='bert' or another objective."
         )
-    if heads.permuted and config.family != "xlnet":
+    if heads.permuted and "permuted" not in own.predicts:
         raise ModelError(
             f"Predicting tokens in a permuted order needs two streams, which family "
             f"{config.family!r} does not have; use config.model.family='xlnet' or another "

@@ -10,7 +10,7 @@ Legend: B batch, T tokens, D width, V vocabulary, P predicted positions, L layer
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -49,6 +49,7 @@ class Config:
     dtype: str
     remat: str
     scan_layers: bool
+    predicts: ClassVar[tuple[str, ...]] = ("in_place",)
 
 
 class Block(nn.Module):

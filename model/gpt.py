@@ -12,7 +12,7 @@ Legend: B batch, T tokens, D width, V vocabulary, P predicted positions, L layer
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -51,6 +51,7 @@ class Config:
     dtype: str
     remat: str
     scan_layers: bool
+    predicts: ClassVar[tuple[str, ...]] = ("in_place", "causal")
 
 
 class Block(nn.Module):

@@ -12,6 +12,15 @@ import jax.numpy as jnp
 
 from model.layers import Linear, accumulator, dropout, split
 
+# Ways to predict tokens. A family's Config has those of its models (`predicts`), an objective the
+# one that it trains ("" for none).
+WAYS = {
+    "in_place": "predicts tokens in place, without a decoder",
+    "causal": "sees earlier tokens only (xlnet: with config.model.attention_type=uni)",
+    "permuted": "has a query stream (xlnet)",
+    "decoder": "predicts tokens in a decoder beside its encoder",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Heads:

@@ -52,8 +52,14 @@ def narrow(logits_BV: jax.Array, sampling: Sampling) -> jax.Array:
         probabilities = jax.nn.softmax(ordered, axis=-1)
         # A token stays if those before it do not reach top_p yet; the first one always does.
         before = jnp.cumsum(probabilities, axis=-1) - probabilities
-        smallest = jnp.min(jnp.where(before < sampling.top_p, ordered, jnp.inf), -1, keepdims=True)
-        logits_BV = jnp.where(logits_BV < smallest, -jnp.inf, logits_BV)
+        stays = before < sampling.top_p
+        smallest = jnp.min(jnp.where(stays, ordered, jnp.inf), -1, keepdims=True)
+        # Of tokens equal to the last one that stays, those with higher ids rank first.
+        last = logits_BV == smallest
+        room = jnp.sum(stays & (ordered == smallest), -1, keepdims=True)
+        later = jnp.cumsum(last[:, ::-1], axis=-1)[:, ::-1]
+        stays = (logits_BV > smallest) | (last & (later <= room))
+        logits_BV = jnp.where(stays, logits_BV, -jnp.inf)
     return logits_BV
 
 

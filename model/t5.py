@@ -13,7 +13,7 @@ Legend: B batch, T tokens, S keys or slots, D width, H heads, V vocabulary, P pr
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -54,6 +54,7 @@ class Config:
     dtype: str
     remat: str
     scan_layers: bool
+    predicts: ClassVar[tuple[str, ...]] = ("decoder",)
 
     def __post_init__(self) -> None:
         """Fills in the sizes that follow from others."""

@@ -60,7 +60,6 @@ class Config:
     scan_layers: bool
 
     def __post_init__(self) -> None:
-        """ModelError on values that are no XLNet."""
         if self.attention_type not in ("bi", "uni"):
             raise ModelError(
                 f"config.model.attention_type is {self.attention_type!r}; it must be 'bi' or 'uni'."
@@ -68,13 +67,17 @@ class Config:
         for name in ("mem_len", "reuse_len", "clamp_length"):
             if getattr(self, name) < 0:
                 raise ModelError(
-                    f"config.model.{name} is {getattr(self, name)}; it must not be negative (0 "
-                    "turns it off)."
+                    f"config.model.{name} is {getattr(self, name)}; it must be 0 (off) or more."
                 )
         if self.width % 2:
             raise ModelError(
                 f"config.model.width is {self.width}; the sine table of XLNet needs an even one."
             )
+
+    @property
+    def predicts(self) -> tuple[str, ...]:
+        """See `WAYS` in model/heads.py."""
+        return ("in_place", "permuted") + ("causal",) * (self.attention_type == "uni")
 
 
 class Block(nn.Module):
@@ -194,10 +197,8 @@ class XLNet(nn.Module):
         if caches is not None:
             caches = {f"layer_{i}": states for i, states in enumerate(memories)}
             caches["filled"] = jnp.minimum(filled_B + (c.reuse_len or length), memory)
-        out_rngs = split(out_rng, len(streams))
-        hidden_BTD, *predicted = (
-            dropout(x, c.dropout, key) for x, key in zip(streams, out_rngs, strict=True)
-        )
+        rates = [c.dropout] * len(streams)
+        hidden_BTD, *predicted = map(dropout, streams, rates, split(out_rng, len(streams)))
         pooled_BD = last_token(hidden_BTD, batch.get("segment_ids"))
         return Backbone(hidden_BTD, pooled_BD, caches, *predicted)
 
@@ -235,8 +236,8 @@ def look(
     if "segment_ids" in batch:
         segments_BT = batch["segment_ids"]
         segments_BQ = at_queries(segments_BT)
-        mask = mask & (segments_BQ[:, :, None] == segments_BT[:, None, :])
-        mask = mask & (segments_BT[:, None, :] > 0)
+        same = segments_BQ[:, :, None] == segments_BT[:, None, :]
+        mask = mask & same & (segments_BT[:, None, :] > 0)
         past_BQ = segments_BQ == 1
     differs = None
     if "token_types" in batch:
@@ -293,8 +294,7 @@ class ClassificationHead(nn.Module):
     @nn.compact
     def __call__(self, pooled_BD: jax.Array, rng: jax.Array | None) -> jax.Array:
         """Returns logits in float32."""
-        width = pooled_BD.shape[-1]
-        h_BD = Linear((width,), (None,), ("width",), self.std, name="summary")(pooled_BD)
-        h_BD = dropout(jnp.tanh(h_BD), self.dropout_rate, rng)
+        summary = Linear(pooled_BD.shape[-1:], (None,), ("width",), self.std, name="summary")
+        h_BD = dropout(jnp.tanh(summary(pooled_BD)), self.dropout_rate, rng)
         logits = Linear((self.classes,), (None,), ("width",), self.std, name="linear")(h_BD)
         return logits.astype(accumulator(logits.dtype))

@@ -107,7 +107,7 @@ def compare(setup: Setup, found: dict[str, float], splits: dict[str, Batches]) -
     for name, split in splits.items():
         counts = baselines.count_targets(split(), vocab)
         values[f"{name}/unigram_loss"] = baselines.unigram_loss(trained, counts)
-        if getattr(objective, "covers_text", False):
+        if objective.predicts == "causal":  # each token once, from those before it
             bits = baselines.bits_per_byte(found[f"{name}/loss"], split(), setup.tokenizer)
             values[f"{name}/bits_per_byte"] = bits
     return values

@@ -15,6 +15,8 @@ from absl import flags
 
 from train.cli import command
 
+NO_LIMIT = int(1e30)  # as transformers writes it
+
 
 def _define(values: flags.FlagValues, argv: Sequence[str]) -> None:
     flags.DEFINE_string("workdir", None, "folder of the trained run", flag_values=values)
@@ -48,7 +50,7 @@ def export_weights(
 
     from input_pipeline.tokenizer_export import export_tokenizer
     from input_pipeline.tokenizers import load_tokenizer
-    from model.api import build
+    from model.api import build, family_config
     from model.pretrained.describe import LAYOUTS, architecture_of, heads_of
     from model.pretrained.mapping import parts
     from model.pretrained.save import save
@@ -80,13 +82,14 @@ def export_weights(
     aim = {name: abstract(model.shapes[name], places[name]) for name in ("backbone", "head")}
     aim = {name: part for name, part in aim.items() if jax.tree.leaves(part)}
     params = {"head": {}, **load_parts(workdir, aim)}
+    longest = getattr(family_config(config.model), "max_length", NO_LIMIT)  # of position tables
     with whole(folder) as partial:
         extra = {**layout.special_tokens(tokenizer), **_labels(workdir, classes)}
         left_out = save(
             partial, layout, config.model, params, architecture, extra, max_bytes=shard_bytes
         )
         export_tokenizer(
-            tokenizer, partial, config.model.max_length, layout.framed,
+            tokenizer, partial, longest, layout.framed,
             second_type=int(config.model.num_token_types > 1),
         )  # fmt: skip
     lines = [f"{architecture.name}, {model.num_params:,} parameters, to {folder}"]

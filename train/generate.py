@@ -5,10 +5,12 @@ pretune generate --workdir=runs/gpt --prompts=prompts.txt --num_beams=4 --json >
 
 Tokens are drawn (temperature, top_k, top_p), or with --num_beams the most likely text is searched
 for. The same seed gives the same texts, whatever the other prompts and --batch_size. On a terminal
-the text appears as it is produced. An encoder-decoder (t5) answers the prompt, in which
-<extra_id_0>, <extra_id_1> ... stand for spans to fill in.
+the text appears as it is produced. Without a prompt a text begins as those of training do. An
+encoder-decoder (t5) answers the prompt, in which <extra_id_0>, <extra_id_1> ... stand for spans to
+fill in; in the answer they stand before what fills them.
 """
 
+import functools
 import json
 import pathlib
 import re
@@ -30,7 +32,7 @@ def _define(values: flags.FlagValues, argv: Sequence[str]) -> None:
     text, texts = flags.DEFINE_string, flags.DEFINE_multi_string
     whole, number, switch = flags.DEFINE_integer, flags.DEFINE_float, flags.DEFINE_bool
     text("workdir", None, "folder of the trained run", **own)
-    texts("prompt", None, "text to continue; repeat for several (default: a line break)", **own)
+    texts("prompt", None, "text to continue; repeat for several (default: a new text)", **own)
     text("prompts", None, "file of prompts, one a line", **own)
     whole("num_samples", 1, "texts for each prompt; with beams, the best ones", **own)
     whole("new_tokens", 200, "tokens to add at most", **own)
@@ -74,11 +76,12 @@ class Page:
             self._row, self._shown = self._row + 1, 0
 
 
-def _prompts(values: flags.FlagValues) -> list[str]:
+def _prompts(values: flags.FlagValues) -> list[str] | None:
+    """The prompts; None where none is given."""
     from train.errors import UserError
 
     if values.prompts is None:
-        return ["\n"] if values.prompt is None else values.prompt
+        return values.prompt
     if values.prompt is not None:
         raise UserError("Give either --prompt or --prompts, not both.")
     try:
@@ -96,6 +99,11 @@ def _way(values: flags.FlagValues) -> Any:
     from train.errors import UserError
 
     if not values.num_beams:
+        if values.length_penalty != 1 or values.early_stopping:
+            raise UserError(
+                "--length_penalty and --early_stopping are for beam search: set --num_beams, or "
+                "leave them out."
+            )
         temperature = 0.8 if values.temperature is None else values.temperature
         return Sampling(temperature, values.top_k, values.top_p, values.repetition_penalty)
     if values.temperature or values.top_k or values.top_p != 1:
@@ -121,6 +129,17 @@ def _stop_tokens(tokenizer: Any, names: Sequence[str]) -> list[int]:
     return sorted({*end_of_text(tokenizer).tolist(), *ids.values()})
 
 
+def _start(tokenizer: Any) -> list[int]:
+    """What a text begins with in training: the end of the one before, else a line break."""
+    from train.errors import UserError
+    from train.seq2seq import end_of_text
+
+    start = end_of_text(tokenizer).tolist() or [tokenizer.id_of("\n")]
+    if start == [None]:
+        raise UserError("The run's vocabulary has no token that begins a text; give a --prompt.")
+    return start
+
+
 def _source(tokenizer: Any, prompt: str, ends: bool) -> list[int]:
     """Token ids of what an encoder reads, as in training: sentinels, an end token if it `ends`."""
     from input_pipeline.tokenizers import SENTINEL
@@ -131,6 +150,21 @@ def _source(tokenizer: Any, prompt: str, ends: bool) -> list[int]:
     ids = [spelt[part] if part in spelt else tokenizer.encode(part) for part in parts]
     end = end_of_text(tokenizer) if ends else []
     return np.concatenate([*ids, end]).astype(int).tolist()
+
+
+def _answer(tokenizer: Any, ids: Sequence[int]) -> str:
+    """The text of what a decoder wrote; sentinels keep the spans that they announce apart."""
+    from input_pipeline.tokenizers import SENTINEL
+
+    number = {token: i for i, token in enumerate(tokenizer.sentinels.tolist())}
+    parts, run = [], []
+    for token in ids:
+        if token in number:
+            parts += [tokenizer.decode(run), SENTINEL.format(number[token])]
+            run = []
+        else:
+            run.append(token)
+    return " ".join(filter(None, [*parts, tokenizer.decode(run)]))
 
 
 def _load(workdir: pathlib.Path) -> tuple[Any, Any, Any, Any, Any]:
@@ -174,20 +208,22 @@ def _run(values: flags.FlagValues) -> None:
         raise UserError("--batch_size must be at least 1, and no --stop may be empty.")
     model, config, params, tokenizer, objective = _load(pathlib.Path(values.workdir))
     stop = _stop_tokens(tokenizer, values.stop_token)
-    ids = [tokenizer.encode(prompt).tolist() for prompt in prompts]
     decoder = decoder_of(model, config)
-    check_prompts(decoder, ids, tokenizer.vocab_size)  # all, before the first text is printed
     goes_on = decoder.first is None  # the text continues its prompt
+    decode = tokenizer.decode if goes_on else functools.partial(_answer, tokenizer)
+    if prompts is None and not goes_on:
+        raise UserError("An encoder-decoder answers a text: give it with --prompt or --prompts.")
+    ids = [tokenizer.encode(text).tolist() for text in prompts or []] or [_start(tokenizer)]
+    check_prompts(decoder, ids, tokenizer.vocab_size)  # all, before the first text is printed
     if not goes_on:
-        ends = getattr(objective, "source_ends", True)
-        ids = [_source(tokenizer, prompt, ends) for prompt in prompts]
+        ids = [_source(tokenizer, prompt, objective.source_ends) for prompt in prompts]
     streaming = values.stream if values.stream is not None else sys.stdout.isatty()
     streaming = streaming and not values.json
     group = max(1, values.batch_size // max(1, copies))
     for start in range(0, len(ids), group):
         batch = ids[start : start + group]
         streams = [
-            TextStream(tokenizer.decode, prompt if goes_on else [], values.stop)
+            TextStream(decode, prompt if goes_on else [], values.stop)
             for prompt in batch
             for _ in range(copies)
         ]
@@ -211,8 +247,8 @@ def _run(values: flags.FlagValues) -> None:
             page.show()
             continue
         for row, stream in enumerate(streams):
-            prompt, sample = prompts[start + row // copies], row % copies
-            fields = {"prompt": prompt, "sample": sample, "text": stream.text}
+            prompt = prompts[start + row // copies] if prompts else ""
+            fields = {"prompt": prompt, "sample": row % copies, "text": stream.text}
             print(json.dumps(fields, ensure_ascii=False), flush=True)
 
 

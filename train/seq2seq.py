@@ -1,15 +1,14 @@
-"""What the objectives of encoder-decoders share: a row of fixed shapes, and its loss."""
+"""What the objectives of encoder-decoders share: a row of fixed shapes, the head, the loss."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
 
+from model.heads import Heads
 from model.t5 import START  # whatever the tokenizer calls it
 from train.objectives import Pair, accuracy, cross_entropy_and_z, pad
-
-LOSSES = ("cross_entropy", "z_loss")
 
 
 def end_of_text(tokenizer: Any) -> np.ndarray:
@@ -55,11 +54,32 @@ def make_row(
     }
 
 
-def teacher_forced_loss(
-    apply: Callable[..., Any], params: Any, batch: dict[str, jax.Array], rng: Any, z_loss: float
-) -> tuple[dict[str, Pair], dict[str, Pair]]:
-    """Mean negative log-likelihood of the targets, in nats, and `z_loss` times log(Z)^2."""
-    logits = apply(params, batch, rng)["logits"]
-    targets = (logits, batch["targets"], batch["weights"])
-    cross_entropy, z = cross_entropy_and_z(*targets, z_loss)
-    return dict(zip(LOSSES, (cross_entropy, z), strict=True)), {"accuracy": accuracy(*targets)}
+class TeacherForced:
+    """What the objectives of encoder-decoders have in common; a dataclass adds `z_loss` and rows.
+
+    The decoder reads the target, moved by one, and predicts it. `source_ends`: whether the
+    encoder's text has an end token.
+    """
+
+    z_loss: float
+    losses: ClassVar[tuple[str, ...]] = ("cross_entropy", "z_loss")
+    predicts: ClassVar[str] = "decoder"
+    source_ends: ClassVar[bool] = True
+
+    def head(self) -> Heads:
+        """The LM head."""
+        return Heads(lm=True)
+
+    def loss(
+        self,
+        apply: Callable[..., Any],
+        params: Any,
+        batch: dict[str, jax.Array],
+        rng: Any,
+        carry: Any,
+    ) -> tuple[dict[str, Pair], dict[str, Pair], Any]:
+        """Mean negative log-likelihood of the targets, in nats, and `z_loss` times log(Z)^2."""
+        logits = apply(params, batch, rng)["logits"]
+        targets = (logits, batch["targets"], batch["weights"])
+        losses = cross_entropy_and_z(*targets, self.z_loss)
+        return dict(zip(self.losses, losses, strict=True)), {"accuracy": accuracy(*targets)}, carry

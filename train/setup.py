@@ -12,22 +12,15 @@ from ml_collections import ConfigDict
 from input_pipeline.contiguous import Lanes
 from input_pipeline.dataset import Prepared, prepare_rows, prepare_tokenizer
 from input_pipeline.tokenizers import load_tokenizer
-from model.api import build, family_config
+from model.api import architecture, build, family_config
+from model.heads import WAYS
 from train import objectives
-from train.checkpoint import abstract, load_parts
+from train.checkpoint import abstract, best_folder, load_parts, stored
 from train.errors import UserError
 from train.mesh import check_batch, make_mesh
 from train.program import Program, make_program
 from train.state import State
 from train.workdir import read_config
-
-# What makes one architecture; the rest of config.model may differ between two runs of it.
-ARCHITECTURE = (
-    "family", "vocab_size", "width", "num_layers", "num_heads", "mlp_width", "max_length",
-    "num_token_types", "activation", "layer_norm_epsilon", "clamp_length", "untie_biases",
-    "num_decoder_layers", "head_size", "relative_buckets", "relative_max_distance",
-    "tie_embeddings",
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,18 +58,20 @@ def complete(config: ConfigDict) -> ConfigDict:
             )
         return config
     source = pathlib.Path(config.init_from)
-    pretrained = read_config(source)
+    own = source / "tokenizer"
+    pretrained = read_config(source).model
     if not config.model.family:
-        for key in ARCHITECTURE:
-            config.model[key] = pretrained.model[key]
-    for key in ARCHITECTURE:
-        ours, theirs = config.model[key], pretrained.model[key]
-        if key != "vocab_size" and ours != theirs:
+        config.update({"model": architecture(pretrained)})
+    config.model.vocab_size = config.model.vocab_size or pretrained.vocab_size
+    if config.model.vocab_size and not pretrained.vocab_size:
+        pretrained.vocab_size = load_tokenizer(own).vocab_size
+    there = architecture(pretrained)
+    for key, ours in architecture(config.model).items():
+        if ours != there[key]:
             raise UserError(
-                f"config.model.{key} is {ours!r} but {source} was trained with {theirs!r}; "
+                f"config.model.{key} is {ours!r} but {source} was trained with {there[key]!r}; "
                 "use its architecture (--config.model.family= takes all of it)."
             )
-    own = source / "tokenizer"
     if config.tokenizer.path:
         ours, theirs = load_tokenizer(config.tokenizer.path), load_tokenizer(own)
         if ours.fingerprint != theirs.fingerprint:
@@ -100,38 +95,22 @@ def check(config: ConfigDict) -> None:
     check_batch("batch_size", config.batch_size, config.accumulate, mesh)
     check_batch("evaluation.batch_size", config.evaluation.batch_size or config.batch_size, 1, mesh)
     objective = objectives.build(config, num_labels=int(kind == "examples"))
-    check_decoder(config, objective)
-    check_direction(config)
+    check_fit(config)
     model = ConfigDict(config.model)
     model.vocab_size = model.vocab_size or 1  # not known yet
     build(model, objective.head())
 
 
-def check_decoder(config: ConfigDict, objective: Any) -> None:
-    """UserError if tokens are predicted by a decoder that is not there, or not fed."""
-    fed, family = getattr(objective, "decoder", False), config.model.family
-    if objective.head().lm and fed != (family == "t5"):
-        fit = [name for name in objectives.NAMES if _feeds_decoder(name) == (family == "t5")]
+def check_fit(config: ConfigDict) -> None:
+    """UserError if the objective predicts tokens in a way that is none of the model's."""
+    ways, family = ("", *family_config(config.model).predicts), config.model.family
+    way = objectives.load(config).predicts
+    if way not in ways:
+        fit = [name for name in objectives.NAMES if objectives.load_name(name).predicts in ways]
         raise UserError(
-            f"Objective {config.objective.name!r} is for models "
-            f"{'with' if fed else 'without'} a decoder beside the encoder, and family {family!r} "
-            f"is not one; use another family, or one of {', '.join(fit)}."
+            f"Objective {config.objective.name!r} needs a model that {WAYS[way]}, which family "
+            f"{family!r} is not; use another family, or one of {', '.join(fit)}."
         )
-
-
-def check_direction(config: ConfigDict) -> None:
-    """UserError if the next token is predicted by a model that sees it."""
-    model = config.model
-    blind = model.family == "gpt" or (model.family == "xlnet" and model.attention_type == "uni")
-    if config.objective.name == "causal_lm" and not blind:
-        raise UserError(
-            f"Objective 'causal_lm' predicts the next token, which family {model.family!r} sees; "
-            "use config.model.family=gpt, xlnet with attention_type=uni, or another objective."
-        )
-
-
-def _feeds_decoder(objective: str) -> bool:
-    return getattr(objectives.load_name(objective), "decoder", False)
 
 
 def check_length(config: ConfigDict) -> None:
@@ -188,22 +167,20 @@ def set_up(config: ConfigDict, workdir: pathlib.Path) -> Setup:
 def initial_state(setup: Setup, key: jax.Array) -> State:
     """A fresh state, or one whose backbone is that of ``config.init_from`` under a fresh head.
 
-    An objective that predicts tokens takes the pre-trained token head along, where there is one of
-    the same shapes: it goes on with pre-training. All objectives of an encoder-decoder do.
+    Pre-training that goes on, of an objective that predicts tokens, takes the head along where
+    there is one with the same parts.
     """
     program = setup.program
     state = program.init(key)
     if not setup.config.init_from:
         return state
-    aim = {"backbone": abstract(state.params["backbone"], program.shardings.params["backbone"])}
-    names = (
-        setup.config.objective.name,
-        read_config(pathlib.Path(setup.config.init_from)).objective.name,
-    )
-    if names[0] == names[1] or all(map(_feeds_decoder, names)):
-        aim["head"] = abstract(state.params["head"], program.shardings.params["head"])
+    source = pathlib.Path(setup.config.init_from)
+    aim = abstract(state.params, program.shardings.params)
+    there = stored(best_folder(source)).get("head", {})
+    if not program.objective.predicts or there.keys() != aim["head"].keys():
+        del aim["head"]
     aim = {name: part for name, part in aim.items() if jax.tree.leaves(part)}
-    parts = load_parts(pathlib.Path(setup.config.init_from), aim)
+    parts = load_parts(source, aim)
     return program.reset({**state.params, **parts})
 
 

@@ -1,5 +1,1 @@
-"""TFDS builders that ship with Pretune; importing the package registers them with TFDS."""
-
-from input_pipeline.datasets.pydocs import Pydocs
-
-__all__ = ["Pydocs"]
+"""TFDS builders that ship with Pretune; importing a builder's module registers it with TFDS."""

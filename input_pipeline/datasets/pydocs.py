@@ -15,8 +15,10 @@ from functools import lru_cache
 
 import tensorflow_datasets as tfds
 
-from input_pipeline.datasets import areas, corpus, reader
+from input_pipeline.datasets.areas import LABELS, area_of, divide
+from input_pipeline.datasets.corpus import Prose, deduplicate, fraction
 from input_pipeline.datasets.installed import Module, dependencies, find_modules
+from input_pipeline.datasets.reader import COMMENTS, read_all
 
 VALIDATION_SHARE = 0.03  # of the pre-training modules
 
@@ -31,10 +33,10 @@ def environment_number() -> int:
     return int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=3).digest(), "big")
 
 
-def split_modules(modules: list[Module] | None = None) -> dict[str, corpus.Prose]:
+def split_modules(modules: list[Module] | None = None) -> dict[str, Prose]:
     """All splits of both configs: "text/train" -> module -> its records' paragraphs or passages."""
-    whole = corpus.deduplicate(reader.read_all(find_modules() if modules is None else modules))
-    labelled = areas.divide(whole)
+    whole = deduplicate(read_all(find_modules() if modules is None else modules))
+    labelled = divide(whole)
     taken = set().union(*labelled.values())
     splits = {"text/train": {}, "text/validation": {}}
     order = {name: _validation_order(name) for name in sorted(whole) if _base(name) not in taken}
@@ -48,15 +50,15 @@ def split_modules(modules: list[Module] | None = None) -> dict[str, corpus.Prose
 
 def _base(name: str) -> str:
     """The module to which a document belongs: comments go where their module goes."""
-    return name.removesuffix(reader.COMMENTS)
+    return name.removesuffix(COMMENTS)
 
 
 def _validation_order(name: str) -> float:
-    return corpus.fraction(_base(name), "validation")
+    return fraction(_base(name), "validation")
 
 
 @lru_cache(maxsize=1)
-def installed_splits() -> dict[str, corpus.Prose]:
+def installed_splits() -> dict[str, Prose]:
     """`split_modules()` of this installation, read once for both configs."""
     return split_modules()
 
@@ -84,7 +86,7 @@ class Pydocs(tfds.core.GeneratorBasedBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         features = {"text": tfds.features.Text(), "module": tfds.features.Text()}
         if self.builder_config.name == "area":
-            features["label"] = tfds.features.ClassLabel(names=areas.LABELS)
+            features["label"] = tfds.features.ClassLabel(names=LABELS)
         return tfds.core.DatasetInfo(
             builder=self,
             description="English prose from the documentation in this Python installation.",
@@ -102,12 +104,12 @@ class Pydocs(tfds.core.GeneratorBasedBuilder):
             if key.startswith(f"{config}/")
         }
 
-    def _generate_examples(self, part: corpus.Prose) -> Iterator[tuple[str, dict]]:
+    def _generate_examples(self, part: Prose) -> Iterator[tuple[str, dict]]:
         for name, texts in part.items():
             module = _base(name)
             if self.builder_config.name == "text":
                 yield name, {"module": module, "text": "\n\n".join(texts)}
                 continue
-            label = areas.area_of(module)
+            label = area_of(module)
             for number, text in enumerate(texts):
                 yield f"{module} {number}", {"module": module, "text": text, "label": label}

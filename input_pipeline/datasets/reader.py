@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from input_pipeline.datasets import docstrings, prose
+from input_pipeline.datasets.docstrings import language_reference, read_module
 from input_pipeline.datasets.installed import Module
+from input_pipeline.datasets.prose import paragraphs
 
 COMMENTS = "#"  # suffix of a module's name: the document of its comments
 _PER_PROCESS = 500  # modules that make a process worth its start
@@ -29,7 +30,7 @@ def read_all(modules: list[Module]) -> Iterator[tuple[str, list[str]]]:
     A module's comments come under its name and `COMMENTS`, after the docstrings of all modules:
     of two copies of a text the first one stays.
     """
-    for name, texts in docstrings.language_reference():
+    for name, texts in language_reference():
         yield name, _paragraphs(texts)
     processes = max(1, min(os.cpu_count() or 1, len(modules) // _PER_PROCESS))
     read = [None] * len(modules)
@@ -63,7 +64,7 @@ def _read(modules: list[Module]) -> list[Paragraphs]:
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        texts = map(docstrings.read_module, modules)
+        texts = map(read_module, modules)
         return [(_paragraphs(documentation), _paragraphs(notes)) for documentation, notes in texts]
     finally:
         if was_enabled:
@@ -71,7 +72,7 @@ def _read(modules: list[Module]) -> list[Paragraphs]:
 
 
 def _paragraphs(texts: list[str]) -> list[str]:
-    return [paragraph for text in texts for paragraph in prose.paragraphs(text)]
+    return [paragraph for text in texts for paragraph in paragraphs(text)]
 
 
 def _serve() -> None:

@@ -138,7 +138,8 @@ def test_evaluation_goes_lane_by_lane():
 
 def test_lanes_are_shared_by_weight():
     assert share_lanes([0.5, 0.25, 0.25], 8) == [4, 2, 2]
-    assert share_lanes([1.0, 0.0], 4) == [3, 1]
+    assert share_lanes([1.0, 0.0], 4) == [4, 0]
+    assert share_lanes([1.0, 0.0, 1e-9], 2) == [1, 0, 1]
     assert sum(share_lanes([3, 5, 7], 32)) == 32
     with pytest.raises(DataError, match="a batch of 2 contiguous rows cannot hold 3 sources"):
         share_lanes([1, 1, 1], 2)

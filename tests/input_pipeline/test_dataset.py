@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from input_pipeline.config_sources import _sample
-from input_pipeline.contiguous import Lanes
-from input_pipeline.dataset import holdout_cut, prepare_rows, prepare_tokenizer
+from input_pipeline.config_sources import _sample, source_specs
+from input_pipeline.contiguous import ContiguousOrder, Lanes
+from input_pipeline.dataset import _eval_specs, holdout_cut, prepare_rows, prepare_tokenizer
 from input_pipeline.errors import DataError
 from input_pipeline.packing import ExampleRows, SentenceRows, StreamRows
-from input_pipeline.sources import Document
+from input_pipeline.pipeline import mixture
+from input_pipeline.sources import Document, SourceSpec
 from input_pipeline.token_store import build_store
 from input_pipeline.tokenizers import train_tokenizer
 
@@ -66,6 +67,9 @@ def test_holdout_moves_to_a_document_unless_far(tmp_path, char):
         tmp_path / "far", [Document("x" * 98), Document("y" * 2)], char, sentences=False
     )
     assert holdout_cut(far, 0.1) == 90
+    texts = [Document("x" * 90), Document("y" * 5), Document("z" * 5)]
+    at = build_store(tmp_path / "at", texts, char, sentences=False)
+    assert holdout_cut(at, 0.1) == 90
 
 
 def test_several_sources(tmp_path, char):
@@ -78,11 +82,72 @@ def test_several_sources(tmp_path, char):
     assert len(found.evaluation) == 3
     assert len(found.evaluation["eval"]) == 100
     assert sorted(len(rows) for rows in found.evaluation.values()) == [10, 90, 100]
+    assert [name[-11:] for name in found.evaluation] == ["eval", "a-txt-train", "b-txt-train"]
     data.weights = (1, 3)
     assert prepare_rows(data, char, "stream", 10, tmp_path / "cache", 0).weights == [0.25, 0.75]
     data.weights = (1,)
     with pytest.raises(DataError, match="1 numbers for 2 sources"):
         prepare_rows(data, char, "stream", 10, tmp_path / "cache", 0)
+
+
+def test_sources_of_one_size_are_cut_at_phases_of_their_own(tmp_path, char):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.txt").write_text("abcdefghijklmnopqrstuvwxyz" * 10)
+    data = config(source=f"{tmp_path}/a.txt,{tmp_path}/b.txt", holdout=0.0)
+    first, second = prepare_rows(data, char, "stream", 50, tmp_path / "cache", 0).train
+    starts = [[int(r.row(e, 0, None)["tokens"][0]) for e in range(9)] for r in (first, second)]
+    assert starts[0] != starts[1]
+
+
+def test_a_source_has_all_options_of_the_config(tmp_path):
+    options = {
+        "text_field": "t", "text_b_field": "u", "label_field": "l", "document": "line",
+        "errors": "replace", "data_dir": "d",
+    }  # fmt: skip
+    data = config(source="a.txt, tfds:b,", **options)
+    assert source_specs(data, data.source, "test") == [
+        SourceSpec(name, "test", **options) for name in ("a.txt", "tfds:b")
+    ]
+    data.eval_source, data.split = "c.txt", "train"
+    assert [spec.split for spec in _eval_specs(data)] == ["train"]
+    data.eval_split = "dev"
+    assert [spec.split for spec in _eval_specs(data)] == ["dev"]
+
+
+def test_fingerprint_is_of_what_training_reads(tmp_path, char):
+    (tmp_path / "a.txt").write_text("one. two. " * 20)
+
+    def run(tokenizer=char, length=10, seed=0, **changes):
+        data = config(source=tmp_path / "a.txt", **changes)
+        return prepare_rows(data, tokenizer, "stream", length, tmp_path / "c", seed).fingerprint
+
+    first = run()
+    assert run(prefetch=1, cache_dir="x") == run(data_dir="y") == first
+    other = train_tokenizer("char", ["!" + LETTERS], 0, lowercase=False)
+    changed = [run(length=9), run(seed=1), run(holdout=0.2), run(tokenizer=other)]
+    assert len({first, *changed}) == 5
+
+
+@pytest.mark.parametrize("kind", ["stream", "contiguous"])
+def test_a_source_of_weight_0_is_not_trained_on(kind, tmp_path, char):
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.txt").write_text(name * 300)
+    sources = ",".join(f"{tmp_path}/{name}.txt" for name in ("a", "b", "c"))
+    lanes = Lanes(train=4, evaluation=2, stride=4, bidirectional=False)
+    data = config(source=sources, weights=(3, 0, 1))
+    found = prepare_rows(
+        data, char, kind, 8, tmp_path / "k", 0, lanes if kind != "stream" else None
+    )
+    texts = [
+        char.decode(rows.row(0, 0, np.random.default_rng(0))["tokens"]) for rows in found.train
+    ]
+    assert texts == ["a" * 8, "c" * 8]
+    assert found.weights == [0.75, 0.25]
+    assert len(found.evaluation) == 4  # but evaluated
+    order = (
+        mixture(found.train, found.weights, 0) if kind == "stream" else ContiguousOrder(found.train)
+    )
+    assert {order[i][0] for i in range(40)} == {0, 1}
 
 
 def test_stores_are_reused_and_follow_the_source(tmp_path, char):
@@ -109,6 +174,9 @@ def test_sentences_kind(tmp_path, char):
     found = prepare_rows(data, char, "sentences", 20, tmp_path / "cache", 0)
     assert isinstance(found.train[0], SentenceRows)
     assert found.summary["sources"][0]["documents"] == 100
+    assert not len(found.train[0].row(0, 0, np.random.default_rng(0))["document_starts"])
+    (rows,) = prepare_rows(data, char, "full_sentences", 20, tmp_path / "cache", 0).train
+    assert rows.row(0, 0, np.random.default_rng(0))["document_starts"].tolist() == [4, 8, 12]
 
 
 def test_examples_holdout_and_budget(tmp_path, char):
@@ -129,8 +197,23 @@ def test_examples_holdout_and_budget(tmp_path, char):
     small, large = run(budget=8).train[0].indices, run(budget=16).train[0].indices
     assert len(small) == 8
     assert set(small) < set(large) < set(train.indices)
+    assert run(budget=80).train[0].indices.tolist() == train.indices.tolist()
     with pytest.raises(DataError, match="budget=81 exceeds the 80"):
         run(budget=81)
+    data = config(source=path, eval_source=path, budget=8)
+    first, second = (
+        prepare_rows(data, char, "examples", 0, tmp_path / "cache", seed).train[0].indices.tolist()
+        for seed in (0, 1)
+    )
+    assert first != second
+    data.budget = 0  # nothing is held out where there is a source for it
+    assert len(prepare_rows(data, char, "examples", 0, tmp_path / "cache", 0).train[0]) == 100
+    data = config(source=path, holdout=0.998)
+    with pytest.raises(DataError, match="leaves no example"):
+        prepare_rows(data, char, "examples", 0, tmp_path / "cache", 0)
+    other = train_tokenizer("char", ["!" + LETTERS], 0, lowercase=False)  # another store
+    rows = prepare_rows(config(source=path), other, "examples", 0, tmp_path / "cache", 0).train[0]
+    assert other.decode(rows.row(0, 0, None)["tokens_a"])[0] == "t"
 
 
 def test_budget_spans_sources(tmp_path, char):
@@ -168,6 +251,11 @@ def test_tokenizer_is_trained_once_then_loaded(tmp_path):
     copied = prepare_tokenizer(wanted, config(source=path), tmp_path / "copy")
     assert copied.fingerprint == first.fingerprint
     assert (tmp_path / "copy" / "tokenizer.json").is_file()
+    assert first.encode("SOME").tolist() == first.encode("some").tolist()
+    path.write_text("a" * 2000 + "\n" + "z" * 9)
+    characters = ConfigDict({**wanted, "kind": "char", "path": "", "lowercase": False})
+    data = config(source=path, document="line")  # a sample of 1,000 bytes would miss one
+    assert prepare_tokenizer(characters, data, tmp_path / "u").decode([0, 1]) == "az"
 
 
 def test_tokenizer_sample_is_even_and_bounded():

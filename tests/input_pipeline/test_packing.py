@@ -48,11 +48,16 @@ def test_stream_rows_part_of_a_store(letters):
     assert row["tokens"].tolist() == [6, 7, 8, 9, 10]
     assert row["segment_ids"].tolist() == [1, 2, 3, 3, 3]
     assert row["positions"].tolist() == [0, 0, 0, 1, 2]
+    assert rows.text_bytes == 5
+    last = StreamRows(letters, 3, 8, 4, seed=None).row(0, 1, rng())
+    assert last["tokens"].tolist() == [10, 0, 0, 0]  # what follows in the store is not of the part
+    assert last["segment_ids"].tolist() == [1, 0, 0, 0]
 
 
 def test_stream_rows_phase_differs_by_epoch(letters):
     rows = StreamRows(letters, 0, 10, 3, seed=7)
     assert len(rows) == 2  # (10 - 2) // 3: windows that fit at any phase
+    assert len(StreamRows(letters, 0, 8, 3, seed=7)) == 2
     phases = set()
     for epoch in range(20):
         tokens = np.concatenate([rows.row(epoch, i, rng())["tokens"] for i in range(2)])

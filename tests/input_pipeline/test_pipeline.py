@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from input_pipeline import pipeline
 from input_pipeline.errors import DataError
 from input_pipeline.pipeline import eval_batches, mixture, train_batches
 
@@ -39,7 +40,8 @@ def batches(rows, weights=(1.0,), *, size=8, seed=3, start=0, steps=10, index=0,
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 70_001])
-def test_every_epoch_is_a_permutation(size):
+def test_every_epoch_is_a_permutation(size, monkeypatch):
+    monkeypatch.setattr(pipeline, "_SMALL", 1000)  # the largest goes the way of large sources
     order = mixture([Numbers(size)], [1.0], seed=5)
     epochs = [[order[g] for g in range(e * size, (e + 1) * size)] for e in range(2)]
     for number, epoch in enumerate(epochs):
@@ -51,11 +53,19 @@ def test_every_epoch_is_a_permutation(size):
         assert first != sorted(first)
 
 
+def test_sources_have_orders_of_their_own():
+    order = mixture([Numbers(64), Numbers(64, 1)], [0.5, 0.5], seed=5)
+    drawn = [order[g] for g in range(128)]
+    first, second = ([index for source, _, index in drawn if source == n] for n in (0, 1))
+    assert sorted(first) == sorted(second) != first
+    assert first != second
+
+
 def test_far_positions_cost_nothing():
-    order = mixture([Numbers(10**6), Numbers(50, 1)], [0.5, 0.5], seed=5)
+    order = mixture([Numbers(10**7), Numbers(50, 1)], [0.5, 0.5], seed=5)
     far = [order[10**12 + g] for g in range(50)]
     assert sorted(index for source, _, index in far if source == 1) != []
-    assert {epoch for source, epoch, _ in far if source == 0} == {10**12 // 2 // 10**6}
+    assert {epoch for source, epoch, _ in far if source == 0} == {10**12 // 2 // 10**7}
 
 
 def test_global_batch_does_not_depend_on_processes():
@@ -150,6 +160,15 @@ def test_evaluation_is_in_order_and_padded():
 def test_evaluation_rows_are_spread_evenly():
     found = evaluate(100, max_rows=4)
     assert [[row[2] for row in batch] for batch in found] == [[0, 25, 50, 75]]
+    whole = [row for batch in evaluate(100) for row in batch]
+    assert found[0] == [whole[i] for i in (0, 25, 50, 75)]  # a row's masks are its own
+    assert [row[2] for row in evaluate(100, max_rows=3)[0]] == [0, 33, 66, 0]
+    assert evaluate(100, max_rows=3)[0][3] == [0] * 5
+
+
+def test_evaluation_draws_apart_from_training():
+    trained = {tuple(row[3:]) for step in batches([Numbers(8)], seed=0) for row in step}
+    assert not trained & {tuple(row[3:]) for batch in evaluate(8) for row in batch}
 
 
 def test_evaluation_on_processes():

@@ -1,6 +1,7 @@
 """Every format, document unit and complaint of the sources."""
 
 import json
+import os
 
 import fsspec
 import pytest
@@ -42,7 +43,7 @@ def write_rows(suffix: str, path: str) -> None:
 
             text, label = zip(*ROWS, strict=True)
             pyarrow.parquet.write_table(
-                pyarrow.table({"label": list(label), "other": [0] * 3, "text": list(text)}), file
+                pyarrow.table({"label": label, "other": [0] * len(text), "text": text}), file
             )
 
 
@@ -58,9 +59,19 @@ def test_record_formats(suffix, tmp_path):
     assert [e.label for e in examples] == ["1", "0", "1"]
     assert all(e.text_b is None for e in examples)
     first_line = 2 if suffix in ("csv", "tsv") else 1
-    assert examples[0].where == f"{path}:{first_line}"
+    assert [e.where for e in examples] == [f"{path}:{first_line + i}" for i in range(3)]
     with pytest.raises(DataError, match=r"no field 'nonsense'.*'text'"):
         texts(SourceSpec(path, text_field="nonsense"))
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "array_record"])
+def test_more_records_than_are_read_at_once(suffix, tmp_path, monkeypatch):
+    rows = [(f"text {i}", str(i)) for i in range(600)]
+    monkeypatch.setitem(globals(), "ROWS", rows)
+    write_rows(suffix, str(tmp_path / f"rows.{suffix}"))
+    examples = list(read_examples(SourceSpec(str(tmp_path / f"rows.{suffix}"))))
+    assert [(e.text, e.label) for e in examples] == rows
+    assert examples[-1].where.endswith(":600")
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "tsv", "parquet"])
@@ -105,6 +116,8 @@ def test_document_units(tmp_path):
     assert texts(SourceSpec(str(path))) == ["one\ntwo\n \nthree\n"]
     assert texts(SourceSpec(str(path), document="paragraph")) == ["one\ntwo", "three"]
     assert texts(SourceSpec(str(path), document="line")) == ["one", "two", "three"]
+    (tmp_path / "b.txt").write_text("\n\na\n\n\nb\nc\n\n")
+    assert texts(SourceSpec(str(tmp_path / "b.txt"), document="paragraph")) == ["a", "b\nc"]
     with pytest.raises(DataError, match="'chapter'"):
         SourceSpec(str(path), document="chapter")
 
@@ -123,7 +136,68 @@ def test_long_file_comes_in_pieces(tmp_path):
         assert piece.text[1] == "l"
 
 
-@pytest.mark.parametrize("text", ["x" * 400_000, "word " * 80_000, "é" * 200_000])
+def test_long_lines_and_fields_are_one_document_each(tmp_path):
+    long = "word " * 40_000 + "end"
+    (tmp_path / "a.txt").write_text(f"{long}\nshort\n")
+    (tmp_path / "a.jsonl").write_text(f'{json.dumps({"text": long})}\n{{"text": "short"}}\n')
+    (tmp_path / "a.csv").write_text(f'text\n"{long}"\nshort\n')
+    for name, unit in (
+        ("a.txt", "line"),
+        ("a.txt", "paragraph"),
+        ("a.jsonl", "file"),
+        ("a.csv", "file"),
+    ):
+        found = list(read_documents(SourceSpec(str(tmp_path / name), document=unit)))
+        starts = [i for i, piece in enumerate(found) if piece.new]
+        joined = "".join(piece.text for piece in found)
+        assert joined == long + ("\nshort" if unit == "paragraph" else "short")
+        assert starts == ([0] if unit == "paragraph" else [0, len(found) - 1]), (name, unit)
+        assert len(found) > 1
+
+
+def test_line_ends_and_marks_of_long_files(tmp_path):
+    path = tmp_path / "a.txt"
+    lines = "".join(f"line {i}\r\n" for i in range(40_000))
+    path.write_bytes(b"\xef\xbb\xbf" + lines.encode())
+    assert "".join(texts(SourceSpec(str(path)))) == lines.replace("\r\n", "\n")
+    path.write_bytes(b"\xef\xbb\xbfcaf\xe9\n")  # offsets count the mark
+    for document in ("file", "line"):
+        with pytest.raises(DataError, match="byte offset 6"):
+            texts(SourceSpec(str(path), document=document))
+
+
+def test_both_texts_of_a_pair_are_documents(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "one", "other": "two", "label": 0.5}\n')
+    spec = SourceSpec(str(tmp_path / "a.jsonl"), text_b_field="other")
+    assert [(d.text, d.new) for d in read_documents(spec)] == [("one", True), ("two", True)]
+    assert [e.label for e in read_examples(spec)] == ["0.5"]
+    (tmp_path / "a.jsonl").write_text('{"text": "one", "label": null}\n')
+    with pytest.raises(DataError, match=r"a\.jsonl:1 holds NoneType; a label must be"):
+        list(read_examples(SourceSpec(str(tmp_path / "a.jsonl"))))
+
+
+def test_bytes_of_a_column_are_text_in_utf8(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    path = str(tmp_path / "a.parquet")
+    pyarrow.parquet.write_table(pyarrow.table({"text": [b"fine", b"caf\xe9"]}), path)
+    with pytest.raises(DataError, match=r"'text' of .*:2 is not valid UTF-8 at its byte 3"):
+        texts(SourceSpec(path))
+    assert texts(SourceSpec(path, errors="replace")) == ["fine", "caf\ufffd"]
+
+
+def test_globs_are_in_order_and_columns_may_be_named_by_numbers(tmp_path):
+    (tmp_path / "dir.tsv").mkdir()
+    for name in ("b", "a", "c"):
+        (tmp_path / f"{name}.TSV").write_text(f"text\t2019\n\n{name}\tx\n")
+    spec = SourceSpec(f"{tmp_path}/*.[tT][sS][vV]", label_field="2019")
+    assert [(e.text, e.label) for e in read_examples(spec)] == [(n, "x") for n in "abc"]
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 400_000, "word " * 80_000, "é" * 200_000, "x" + "é" * 200_000]
+)
 def test_pieces_without_line_breaks(text, tmp_path):
     path = tmp_path / "a.txt"
     path.write_text(text, encoding="utf-8")
@@ -202,5 +276,8 @@ def test_fingerprint_follows_content_and_options(tmp_path):
     first = fingerprint(SourceSpec(str(path)))
     assert fingerprint(SourceSpec(str(path))) == first
     assert fingerprint(SourceSpec(str(path), document="line")) != first
+    assert fingerprint(SourceSpec(str(path), data_dir="elsewhere")) == first
+    os.utime(path, (1, 1))  # perhaps another text of the same size
+    assert fingerprint(SourceSpec(str(path))) != first
     path.write_text("one more")
     assert fingerprint(SourceSpec(str(path))) != first

@@ -11,6 +11,7 @@ from input_pipeline.errors import DataError
 from input_pipeline.mixture import mixture_rates
 from input_pipeline.pipeline import mixture
 from input_pipeline.sources import SourceSpec, read_pairs
+from input_pipeline.tasks import prepare_tasks
 from input_pipeline.tokenizers import load_tokenizer, train_tokenizer
 from tests.input_pipeline.test_dataset import LETTERS, config
 from tests.input_pipeline.test_tokenizers import TEXT, vocab  # noqa: F401
@@ -56,6 +57,15 @@ def test_pairs_are_rows(sums, char, tmp_path):
     texts = {char.decode(row["tokens_a"]) + char.decode(row["tokens_b"]) for row in rows}
     assert texts == {f"{i}+{i / 2}=?{i + i // 2}" for i in range(20)}
     assert found.summary["sources"][0]["examples"] == 20
+    data = config(tasks=data.tasks, eval_tasks=data.tasks, eval_split="dev")
+    specs, _, rows, evaluation = prepare_tasks(data, char, tmp_path / "c")
+    assert [len(part) for part in rows] == [len(part) for _, part in evaluation] == [20]
+    assert [spec.split for spec in (*specs, evaluation[0][0])] == ["train", "dev"]
+    data = config(tasks=data.tasks, holdout=0.28)
+    assert len(prepare_tasks(data, char, tmp_path / "c")[3][0][1]) == 6
+    for key in ("eval_source", "eval_split"):
+        with pytest.raises(DataError, match=r"on --config\.data\.eval_tasks, not on"):
+            prepare_rows(config(tasks=data.tasks, **{key: sums}), char, "pairs", 0, tmp_path, 0)
     with pytest.raises(DataError, match="no text-to-text task"):
         prepare_rows(config(), char, "pairs", 0, tmp_path / "c", 0)
     with pytest.raises(DataError, match="is a triple"):
@@ -88,6 +98,8 @@ def test_rates_of_the_paper():
     assert mixture_rates([1, 10**6], 0, 1e-3) == [0, 1]
     with pytest.raises(DataError, match="mixture_temperature=0"):
         mixture_rates([1], 0, 0)
+    with pytest.raises(DataError, match="mixture_cap=-1"):
+        mixture_rates([1], -1)
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram", "sp_bpe"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from input_pipeline import token_store
 from input_pipeline.errors import DataError
 from input_pipeline.sentences import split_sentences
 from input_pipeline.sources import Document, Example
@@ -50,6 +51,70 @@ def test_store_holds_documents_and_end_tokens(tmp_path, bpe):
     }
     assert store.text_bytes(0, len(store.tokens)) == 5
     assert store.text_bytes(int(store.documents[1]), len(store.tokens)) == 2
+
+
+class Ids:
+    """A tokenizer whose texts are ids; `end_id` ends a text."""
+
+    def __init__(self, vocab_size, eos_id=None, sep_id=None):
+        self.vocab_size, self.eos_id, self.sep_id = vocab_size, eos_id, sep_id
+        self.fingerprint = f"ids-{vocab_size}"
+
+    def encode_batch(self, texts):
+        return [np.array(text.split(), np.int32) for text in texts]
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(1 << 16, np.uint16), ((1 << 16) + 1, np.uint32)])
+def test_every_id_fits(size, dtype, tmp_path):
+    store = build_store(tmp_path / "s", [Document(f"{size - 1}")], Ids(size), sentences=False)
+    assert store.tokens.dtype == dtype
+    assert store.tokens.tolist() == [size - 1]
+    assert store.meta["tokenizer"] == f"ids-{size}"
+
+
+@pytest.mark.parametrize(("ids", "sentences", "end"), [
+    (Ids(99, eos_id=7, sep_id=8), False, [7]),
+    (Ids(99, sep_id=8), False, [8]),
+    (Ids(99), False, []),
+    (Ids(99, eos_id=7), True, []),  # rows of sentences never run into the next document
+])  # fmt: skip
+def test_what_ends_a_document(ids, sentences, end, tmp_path):
+    documents = [Document("1 2"), Document("3")]
+    store = build_store(tmp_path / "s", documents, ids, sentences=sentences)
+    assert store.tokens.tolist() == [1, 2, *end, 3, *end]
+
+
+def test_bytes_of_a_part_are_in_proportion_to_its_tokens(tmp_path):
+    documents = [Document("1    2"), Document("3 4 5 6")]  # of 3 and 1.75 bytes a token
+    store = build_store(tmp_path / "s", documents, Ids(9), sentences=False)
+    parts = [(0, 6), (1, 2), (0, 1), (1, 6), (0, 4), (1, 4), (2, 6), (3, 5)]
+    assert [store.text_bytes(*part) for part in parts] == [13, 3, 3, 10, 10, 6, 7, 4]
+
+
+def test_chunks_leave_no_trace(tmp_path, char, monkeypatch):
+    documents = [Document("ab"), Document("cd", new=False), Document("e"), Document("fg")]
+    examples = [Example("ab" * i, "c", "yes", f"f:{i}") for i in range(5)]
+
+    def build(name):
+        folder = tmp_path / name
+        store = build_store(folder / "text", documents, char, sentences=False)
+        labelled = build_example_store(folder / "examples", examples, char, ["no", "yes"])
+        assert labelled.meta["bytes"] == 25
+        arrays = (store.tokens, store.documents, labelled.tokens, labelled.bounds, labelled.labels)
+        return [array.tolist() for array in arrays], store.meta, labelled.meta
+
+    whole = build("whole")
+    monkeypatch.setattr(token_store, "_CHUNK_TEXTS", 2)
+    assert build("chunks") == whole
+
+
+def test_texts_without_tokens(tmp_path):
+    """A sentence of none begins nowhere; a store of none can be read."""
+    pieces = train_tokenizer("wordpiece", ["ab cd"] * 9, 40, lowercase=False)
+    store = build_store(tmp_path / "s", [Document("\nab.\n\ncd.")], pieces, sentences=True)
+    assert store.sentences.tolist() == [0, len(pieces.encode("ab.")), len(store.tokens)]
+    empty = build_example_store(tmp_path / "e", [Example("", None, "x", "f:1")], pieces, ["x"])
+    assert (len(empty), len(empty.tokens), empty.bounds.tolist()) == (1, 0, [0, 0, 0])
 
 
 def test_sentence_store(tmp_path, char):
@@ -150,6 +215,18 @@ def test_killed_build_leaves_nothing_taken_for_complete(tmp_path, char):
     assert [path.name for path in tmp_path.iterdir()] == ["s"]  # what was left is swept up
 
 
+def test_a_build_that_goes_on_is_not_swept_up(tmp_path, char):
+    partial = tmp_path / "s.partial-other"
+    partial.mkdir()
+    for name in ("finished.bin", "growing.bin"):
+        (partial / name).write_bytes(b"x")
+    old = time.time() - 2 * 24 * 3600
+    for path in (partial / "finished.bin", partial):
+        os.utime(path, (old, old))
+    build_store(tmp_path / "s", [Document("abc")], char, sentences=False)
+    assert (partial / "growing.bin").exists()
+
+
 def test_memory_does_not_grow_with_the_corpus(tmp_path):
     code = (
         "import sys, resource, pathlib\n"
@@ -186,3 +263,12 @@ def test_split_sentences():
         " End",
     ]
     assert "".join(split_sentences(text)) == text
+    text = "In (e.g. Paris) St. Ives vs. Rome.\n\n\nDr. Who? (No.) Yes!\n\nMrs. Hall, i.e. Ann."
+    assert split_sentences(text) == [
+        "In (e.g. Paris) St. Ives vs. Rome.\n\n\n",
+        "Dr. Who?",
+        " (No.)",
+        " Yes!\n\n",
+        "Mrs. Hall, i.e. Ann.",
+    ]
+    assert split_sentences("one\n\ntwo") == ["one\n\n", "two"]

@@ -493,7 +493,7 @@ def test_files_that_cannot_be_read(exported, damage, words):
         ({"feed_forward_proj": "gated-silu"}, "feed_forward_proj = 'gated-silu'.*one of gated-"),
         ({"dense_act_fn": "silu"}, "dense_act_fn = 'silu'; only 'gelu_new'"),
         ({"decoder_start_token_id": 2}, "decoder_start_token_id = 2; only 0"),
-        ({"architectures": ["T5ForSequenceClassification"]}, "'T5ForSequenceClassification'; of"),
+        ({"architectures": ["T5ForAudio"]}, "'T5ForAudio'; of"),
         ({"d_kv": None}, "d_kv = None; a positive integer"),
         ({"dropout_rate": "0.1"}, "dropout_rate = '0.1'; a number is wanted"),
     ],

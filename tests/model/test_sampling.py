@@ -39,8 +39,21 @@ def test_masks_are_row_by_row():
     kept = lambda sampling: np.isfinite(narrow(LOGITS, sampling)).tolist()  # noqa: E731
     assert kept(Sampling(1.0, top_k=1)) == [[True, False, False], [False, False, True]]
     assert kept(Sampling(1.0, top_p=0.75)) == [[True, True, False], [False, False, True]]
-    # Equal tokens stay or go together.
+    # Equal tokens stay or go together among the top k, which is a count; not in the nucleus.
     assert kept(Sampling(1.0, top_k=2)) == [[True, True, False], [True, True, True]]
+
+
+@pytest.mark.parametrize("top_p", [0.15, 0.3, 0.45, 0.6, 0.8, 0.9])
+def test_a_nucleus_is_the_smallest_set_also_among_equals(top_p):
+    """By rank, the higher id first, as in transformers (torch 2.13, transformers 5.24)."""
+    table = np.asarray([[1] * 8, [4, 1, 1, 1, 1, 0, 0, 0], [1, 2, 2, 1, 2, 0, 0, 0]], np.float64)
+    with np.errstate(divide="ignore"):
+        logits = np.log(table).astype("float32")
+    found = np.isfinite(narrow(logits, Sampling(1.0, top_p=top_p)))
+    for row, kept in zip(table / table.sum(1, keepdims=True), found, strict=True):
+        order = sorted(range(8), key=lambda i: (-row[i], -i))
+        size = next(n for n in range(1, 9) if row[order[:n]].sum() > top_p)
+        assert set(np.flatnonzero(kept)) == set(order[:size])
 
 
 def test_penalty():

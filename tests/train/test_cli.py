@@ -10,6 +10,7 @@ import pytest
 
 from input_pipeline.tokenizers import train_tokenizer
 from train import cli, generate
+from train.errors import UserError
 from train.loop import run
 from train.workdir import locked, read_config
 
@@ -319,10 +320,23 @@ def test_generate_gives_the_same_texts_in_every_way(generating, tmp_path):
     texts = [f"{row['prompt']}{row['text']}\n" for row in rows(file, "--seed=3")]
     assert first == "".join(texts)
     assert [row["sample"] for row in rows(file, "--num_samples=2")] == [0, 1] * 3
+    assert run("--seed=3") == run("--prompt=\n", "--seed=3")  # characters: there is no end of text
     greedy = run("--prompt=the", "--temperature=0")
     assert greedy == run("--prompt=the", "--top_k=1", "--seed=9")
     best = rows(file, "--num_beams=3", "--num_samples=2", "--new_tokens=5")
     assert len({(row["prompt"], row["text"]) for row in best}) == 6
+
+
+def test_a_text_without_a_prompt_begins_as_in_training():
+    text = ["a cat sat"] * 9
+    bpe = train_tokenizer("bpe", text, 270, lowercase=False)
+    assert generate._start(bpe) == [bpe.eos_id]
+    pieces = train_tokenizer("wordpiece", text, 40, lowercase=False)
+    assert generate._start(pieces) == [pieces.sep_id]  # which ended its documents
+    lines = train_tokenizer("char", ["a\nb"], 0, lowercase=False)
+    assert generate._start(lines) == lines.encode("\n").tolist()
+    with pytest.raises(UserError, match="no token that begins a text; give a --prompt"):
+        generate._start(train_tokenizer("char", text, 0, lowercase=False))
 
 
 def test_generate_up_to_a_stop(generating):
@@ -360,6 +374,8 @@ def test_generate_streams(generating, monkeypatch):
         (["--num_beams=2", "--new_tokens=9", "--length_penalty=nan"], "length penalty is nan"),
         (["--seed=99999999999999999999"], "seed"),
         (["--num_beams=2", "--temperature=0.5"], "Beam search draws nothing"),
+        (["--length_penalty=2"], "--length_penalty and --early_stopping are for beam search"),
+        (["--early_stopping"], "--length_penalty and --early_stopping are for beam search"),
         (["--num_beams=2", "--new_tokens=99"], "leaves room for 15 new tokens"),
         (["--num_beams=2", "--num_samples=3"], "finds no 3 texts"),
         (["--temperature=0", "--num_samples=2"], "all samples of a prompt are the same"),

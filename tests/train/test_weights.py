@@ -103,6 +103,9 @@ def test_there_and_back(family, published, pretune, corpus, tokenizer, tmp_path)
     first, second = tensors(source), tensors(out)
     assert first.keys() == second.keys()
     assert all(first[name].tobytes() == second[name].tobytes() for name in first)
+    settings = json.loads((out / "tokenizer_config.json").read_text())
+    table = {"gpt": 16, "bert": 16, "roberta": 16}  # of positions; the others have none
+    assert settings["model_max_length"] == table.get(family, int(1e30))
 
     config = f"--config={ROOT}/configs/{family}.py"
     code, _, err = pretune(

@@ -7,6 +7,7 @@ are `length`, `num_labels` and what `build` takes from ``config.model``), with:
     row b of the step before; "pairs", or "mixture" of stream and pairs: input_pipeline/tasks.py).
   window: how many tokens of text fill one row.
   losses: the names of the parts of its loss.
+  predicts: the way in which it predicts tokens (model/heads.py, `WAYS`); "" if it predicts none.
   targets: at how many positions of a row a token is predicted.
   head(): the Heads it needs.
   features(example, rng, tokenizer): the host half, numpy: one row of fixed shapes.
@@ -15,12 +16,9 @@ are `length`, `num_labels` and what `build` takes from ``config.model``), with:
     sum / weight, with weights counted over the global batch. `rng` None means evaluation. `carry`
     is what the model keeps from batch to batch (`Model.carry`, each leaf [B, ...]); it is {} and
     goes back as it came unless the rows are contiguous.
-and, where it feeds a decoder apart from the encoder,
-  decoder = True (train/seq2seq.py), and source_ends = False if the encoder's text has no end token;
-and, where every token of the text is predicted once, from those before it,
-  covers_text = True (its loss can be told in bits a byte);
 and, where there is something to collect example by example,
   predict(apply, params, batch) -> dict of arrays [B, ...].
+What those of encoder-decoders share is in train/seq2seq.py.
 """
 
 import dataclasses

@@ -25,7 +25,7 @@ class Objective:
     isolate_documents: bool
     rows: ClassVar[str] = "stream"
     losses: ClassVar[tuple[str, ...]] = ("loss",)
-    covers_text: ClassVar[bool] = True
+    predicts: ClassVar[str] = "causal"
 
     @property
     def window(self) -> int:

@@ -39,6 +39,7 @@ class Objective:
     cls_last: bool = False
     rows: ClassVar[str] = "examples"
     losses: ClassVar[tuple[str, ...]] = ("loss",)
+    predicts: ClassVar[str] = ""
     window: ClassVar[int] = 0
     targets: ClassVar[int] = 0
 

@@ -132,6 +132,7 @@ class Objective:
     isolate_documents: bool
     whole_sentences: bool = False
     losses: ClassVar[tuple[str, ...]] = ("loss",)
+    predicts: ClassVar[str] = "in_place"
 
     def __post_init__(self) -> None:
         """ConfigError on a share of the tokens that is none."""

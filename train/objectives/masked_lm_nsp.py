@@ -27,6 +27,7 @@ class Objective:
     whole_word: bool
     rows: ClassVar[str] = "sentences"
     losses: ClassVar[tuple[str, ...]] = ("mlm_loss", "nsp_loss")
+    predicts: ClassVar[str] = "in_place"
 
     def __post_init__(self) -> None:
         """ConfigError on a share of the tokens that is none."""

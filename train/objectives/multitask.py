@@ -1,19 +1,16 @@
 """Span corruption with text-to-text tasks mixed in (Raffel et al. 2020, sections 3.5.2, 3.5.3)."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, ClassVar
 
-import jax
 import numpy as np
 
-from model.heads import Heads
-from train.objectives import Pair, span_corruption, text_to_text
-from train.seq2seq import LOSSES, teacher_forced_loss
+from train.objectives import span_corruption, text_to_text
+from train.seq2seq import TeacherForced
 
 
 @dataclasses.dataclass(frozen=True)
-class Objective:
+class Objective(TeacherForced):
     """Rows of ``config.data.source`` are corrupted, those of ``config.data.tasks`` answered.
 
     Which row comes from where is the mixture's: ``config.data.weights``, or the sizes with
@@ -35,8 +32,6 @@ class Objective:
     isolate_documents: bool
     z_loss: float
     rows: ClassVar[str] = "mixture"
-    losses: ClassVar[tuple[str, ...]] = LOSSES
-    decoder: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """ConfigError from either kind of row."""
@@ -59,10 +54,6 @@ class Objective:
         """Tokens in the decoder."""
         return max(self.target_length, self._corruption.targets)
 
-    def head(self) -> Heads:
-        """The LM head."""
-        return Heads(lm=True)
-
     def features(
         self, example: dict[str, Any], rng: np.random.Generator, tokenizer: Any
     ) -> dict[str, np.ndarray]:
@@ -74,14 +65,3 @@ class Objective:
         missing = self.targets - len(row["targets"])
         decoder = ("decoder_tokens", "decoder_segment_ids", "targets", "weights")
         return row | {key: np.pad(row[key], (0, missing)) for key in decoder}
-
-    def loss(
-        self,
-        apply: Callable[..., Any],
-        params: Any,
-        batch: dict[str, jax.Array],
-        rng: Any,
-        carry: Any,
-    ) -> tuple[dict[str, Pair], dict[str, Pair], Any]:
-        """Mean negative log-likelihood of all targets, in nats a token; z-loss."""
-        return *teacher_forced_loss(apply, params, batch, rng, self.z_loss), carry

@@ -90,6 +90,7 @@ class Objective:
     reuse_len: int
     rows: ClassVar[str] = "contiguous"
     losses: ClassVar[tuple[str, ...]] = ("loss",)
+    predicts: ClassVar[str] = "permuted"
 
     def __post_init__(self) -> None:
         """ConfigError where the parts do not fit into a row."""

@@ -1,19 +1,15 @@
 """Continue a text from a random place in it (Raffel et al. 2020, sections 3.2.3 and 3.3.1)."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, ClassVar
 
-import jax
 import numpy as np
 
-from model.heads import Heads
-from train.objectives import Pair
-from train.seq2seq import LOSSES, make_row, teacher_forced_loss
+from train.seq2seq import TeacherForced, make_row
 
 
 @dataclasses.dataclass(frozen=True)
-class Objective:
+class Objective(TeacherForced):
     """The encoder reads the beginning of a window, the decoder predicts the rest.
 
     For encoder-decoders (a single stack would need a mask of its own). A row holds two windows of
@@ -29,8 +25,6 @@ class Objective:
     length: int
     z_loss: float
     rows: ClassVar[str] = "stream"
-    losses: ClassVar[tuple[str, ...]] = LOSSES
-    decoder: ClassVar[bool] = True
     source_ends: ClassVar[bool] = False
 
     @property
@@ -42,10 +36,6 @@ class Objective:
     def targets(self) -> int:
         """Tokens in the decoder; every one is predicted."""
         return self.length
-
-    def head(self) -> Heads:
-        """The LM head."""
-        return Heads(lm=True)
 
     def features(
         self, example: dict[str, Any], rng: np.random.Generator, tokenizer: Any
@@ -65,14 +55,3 @@ class Objective:
             self.length,
             self.length,
         )
-
-    def loss(
-        self,
-        apply: Callable[..., Any],
-        params: Any,
-        batch: dict[str, jax.Array],
-        rng: Any,
-        carry: Any,
-    ) -> tuple[dict[str, Pair], dict[str, Pair], Any]:
-        """Mean negative log-likelihood of the continuations, in nats; z-loss."""
-        return *teacher_forced_loss(apply, params, batch, rng, self.z_loss), carry

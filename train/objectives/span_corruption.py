@@ -2,17 +2,13 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any, ClassVar
 
-import jax
 import numpy as np
 
 from configs.base import ConfigError
-from model.heads import Heads
 from train.errors import UserError
-from train.objectives import Pair
-from train.seq2seq import LOSSES, end_of_text, make_row, teacher_forced_loss
+from train.seq2seq import TeacherForced, end_of_text, make_row
 
 
 def count_noise(count: int, rate: float, mean_span: float) -> tuple[int, int]:
@@ -67,7 +63,7 @@ def draw_spans(
 
 
 @dataclasses.dataclass(frozen=True)
-class Objective:
+class Objective(TeacherForced):
     """A sentinel stands for each dropped span; the target is each sentinel and what it hides.
 
     Where documents are isolated, a span belongs to the document of its first token; if it goes on
@@ -87,8 +83,6 @@ class Objective:
     isolate_documents: bool
     z_loss: float
     rows: ClassVar[str] = "stream"
-    losses: ClassVar[tuple[str, ...]] = LOSSES
-    decoder: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """ConfigError on a rate that leaves nothing, or on spans of less than a token."""
@@ -107,10 +101,6 @@ class Objective:
     def targets(self) -> int:
         """Tokens in the decoder; every one is predicted."""
         return row_sizes(self.window, self.noise_rate, self.mean_span)[1]
-
-    def head(self) -> Heads:
-        """The LM head."""
-        return Heads(lm=True)
 
     def features(
         self, example: dict[str, Any], rng: np.random.Generator, tokenizer: Any
@@ -149,14 +139,3 @@ class Objective:
             self.length,
             self.targets,
         )
-
-    def loss(
-        self,
-        apply: Callable[..., Any],
-        params: Any,
-        batch: dict[str, jax.Array],
-        rng: Any,
-        carry: Any,
-    ) -> tuple[dict[str, Pair], dict[str, Pair], Any]:
-        """Mean negative log-likelihood of the targets, sentinels included, in nats; z-loss."""
-        return *teacher_forced_loss(apply, params, batch, rng, self.z_loss), carry

@@ -1,20 +1,16 @@
 """Answer a source text with a target text (T5; Raffel et al. 2020, section 2.4)."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, ClassVar
 
-import jax
 import numpy as np
 
 from configs.base import ConfigError
-from model.heads import Heads
-from train.objectives import Pair
-from train.seq2seq import LOSSES, end_of_text, make_row, teacher_forced_loss
+from train.seq2seq import TeacherForced, end_of_text, make_row
 
 
 @dataclasses.dataclass(frozen=True)
-class Objective:
+class Objective(TeacherForced):
     """Tasks as text: ``config.data.tasks`` says how records become source and target.
 
     One example a row; texts that are too long lose their end, and then have no end token.
@@ -30,8 +26,6 @@ class Objective:
     z_loss: float
     rows: ClassVar[str] = "pairs"
     window: ClassVar[int] = 0
-    losses: ClassVar[tuple[str, ...]] = LOSSES
-    decoder: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """ConfigError on a negative length."""
@@ -46,10 +40,6 @@ class Objective:
         """Tokens in the decoder."""
         return self.target_length or self.length
 
-    def head(self) -> Heads:
-        """The LM head."""
-        return Heads(lm=True)
-
     def features(
         self, example: dict[str, Any], rng: np.random.Generator, tokenizer: Any
     ) -> dict[str, np.ndarray]:
@@ -61,14 +51,3 @@ class Objective:
         return make_row(
             source, target, np.ones(len(source), np.int32), ones, ones, self.length, self.targets
         )
-
-    def loss(
-        self,
-        apply: Callable[..., Any],
-        params: Any,
-        batch: dict[str, jax.Array],
-        rng: Any,
-        carry: Any,
-    ) -> tuple[dict[str, Pair], dict[str, Pair], Any]:
-        """Mean negative log-likelihood of the target texts, in nats a token; z-loss."""
-        return *teacher_forced_loss(apply, params, batch, rng, self.z_loss), carry

@@ -11,8 +11,8 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from configs.base import choose
+from model.api import architecture
 from train.errors import UserError
-from train.setup import ARCHITECTURE
 from train.study.results import config_hash
 
 
@@ -84,8 +84,7 @@ def finetuning(
     """One cell's run: the study's fine-tuning config with the arm's start, the budget, the seed."""
     config = resolved(study.finetune)
     if not config.model.family:
-        for name in ARCHITECTURE:
-            config.model[name] = base.config.model[name]
+        config.model.update(architecture(base.config.model))
     config.seed = seed
     config.data.budget = budget
     if study.budget_steps:
