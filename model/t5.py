@@ -13,7 +13,7 @@ Legend: B batch, T tokens, S keys or slots, D width, H heads, V vocabulary, P pr
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -24,7 +24,7 @@ from model.heads import Backbone, last_token
 from model.heads import TanhClassifier as ClassificationHead
 from model.layers import Embedding, RMSNorm, apply_layers, dropout, split, unembed
 from model.sharding import constrain
-from model.t5_layers import Attention, FeedForward, relative_bias
+from model.t5_layers import Attention, DecoderCache, FeedForward, Shared, relative_bias
 
 __all__ = ["T5", "ClassificationHead", "Config", "Decoder", "LMHead", "reread"]
 START = 0  # the decoder begins with the id of padding
@@ -60,32 +60,6 @@ class Config:
         """Fills in the sizes that follow from others."""
         object.__setattr__(self, "num_decoder_layers", self.num_decoder_layers or self.num_layers)
         object.__setattr__(self, "head_size", self.head_size or self.width // self.num_heads)
-
-
-class DecoderCache(NamedTuple):
-    """A layer's keys and values: of its tokens, and of the source (None until it was seen)."""
-
-    own: Cache
-    encoded: Cache | None = None
-
-
-class Shared(NamedTuple):
-    """What all layers of a stack read; the last four in the decoder only.
-
-    bias: [1, H, T, S] from relative positions, for self-attention.
-    mask: [B or 1, 1, T, S] bool for self-attention; None: everything is seen.
-    encoded: [B, S, D], the encoder's states; None where the caches hold their keys and values.
-    encoded_mask: [B, 1, T or 1, S] bool for cross-attention; None: everything is seen.
-    related: [B, T, 1] bool, whether a token sees any source; None: all do.
-    start: the slot of the cache at which the T new tokens are written; None without a cache.
-    """
-
-    bias: jax.Array
-    mask: jax.Array | None
-    encoded: jax.Array | None = None
-    encoded_mask: jax.Array | None = None
-    related: jax.Array | None = None
-    start: jax.Array | None = None
 
 
 class Block(nn.Module):

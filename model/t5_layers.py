@@ -5,7 +5,7 @@ Initial scales are those of the published code (Mesh TensorFlow): every map by i
 Legend: B batch, T tokens, S keys, D width, H heads, K head size, F feed-forward width, R buckets.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -18,6 +18,32 @@ from model.layers import Projection, activation, dropout
 from model.sharding import constrain
 
 GATED = "gated_"  # before the name of an activation
+
+
+class DecoderCache(NamedTuple):
+    """A layer's keys and values: of its tokens, and of the source (None until it was seen)."""
+
+    own: Cache
+    encoded: Cache | None = None
+
+
+class Shared(NamedTuple):
+    """What all layers of a stack read; the last four in the decoder only.
+
+    bias: [1, H, T, S] from relative positions, for self-attention.
+    mask: [B or 1, 1, T, S] bool for self-attention; None: everything is seen.
+    encoded: [B, S, D], the encoder's states; None where the caches hold their keys and values.
+    encoded_mask: [B, 1, T or 1, S] bool for cross-attention; None: everything is seen.
+    related: [B, T, 1] bool, whether a token sees any source; None: all do.
+    start: the slot of the cache at which the T new tokens are written; None without a cache.
+    """
+
+    bias: jax.Array
+    mask: jax.Array | None
+    encoded: jax.Array | None = None
+    encoded_mask: jax.Array | None = None
+    related: jax.Array | None = None
+    start: jax.Array | None = None
 
 
 def bucket_of(distances: np.ndarray, buckets: int, max_distance: int) -> np.ndarray:

@@ -213,7 +213,7 @@ def test_classes_and_spans_are_read_off_a_decoder_that_reads_the_text(tiny, nois
     bare = build(tiny("t5", SIZES).model, Heads())
     moved = np.asarray([[0, 5, 6, 7, 8, 9, 10]])
     shorter = {"tokens": TEXT["tokens"][:, :7], "decoder_tokens": moved}
-    states = jax.jit(bare.apply)({**params, "head": {}}, shorter)["hidden"][0]
+    states = np.asarray(jax.jit(bare.apply)({**params, "head": {}}, shorter)["hidden"][0])
     expected = classified(states[-1], params["head"]["classification"])
     np.testing.assert_allclose(out["class_logits"][0], expected, rtol=1e-4, atol=1e-5)
     linear = params["head"]["span"]["linear"]
