@@ -217,7 +217,7 @@ def test_classes_and_spans_are_read_off_a_decoder_that_reads_the_text(tiny, nois
     expected = classified(states[-1], params["head"]["classification"])
     np.testing.assert_allclose(out["class_logits"][0], expected, rtol=1e-4, atol=1e-5)
     linear = params["head"]["span"]["linear"]
-    expected = states @ linear["kernel"] + linear["bias"]
+    expected = states @ np.asarray(linear["kernel"]) + np.asarray(linear["bias"])
     np.testing.assert_allclose(out["qa_logits"][0, :7], expected, rtol=1e-4, atol=1e-5)
 
 
