@@ -1,9 +1,11 @@
 """``pretune import`` and ``pretune export``: whole or nothing, a valid init_from, one sentence."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -14,7 +16,7 @@ from input_pipeline.tokenizers import load_tokenizer, train_tokenizer
 from model.api import build
 from model.pretrained.describe import LAYOUTS, architecture_of, heads_of
 from model.pretrained.save import save
-from train import cli
+from train import cli, generate
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TOKENIZERS = {
@@ -31,6 +33,7 @@ OBJECTIVES = {
     "xlnet": "permutation_lm",
     "t5": "span_corruption",
 }
+DECODED = np.asarray([[0, 5, 9]])  # what T5's decoder reads
 OWN = {"roberta": {"model.num_token_types": 1}, "t5": {"model.activation": "relu"}}
 
 
@@ -129,6 +132,35 @@ def test_there_and_back(family, published, pretune, corpus, tokenizer, tmp_path)
         code, told, err = pretune(*command)
         assert code == 0, err
         assert told.startswith("the cat") == (family == "gpt")  # T5 answers
+
+
+@pytest.mark.parity
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", LAYOUTS)
+def test_transformers_takes_the_folder_as_it_is(family, published, pretune, tmp_path):
+    """Nothing is missing or too much, and a text's logits are ours, tokenizer included."""
+    torch, transformers = map(pytest.importorskip, ("torch", "transformers"))
+    work, out, text = tmp_path / "work", tmp_path / "out", "the cat sat on a mat."
+    assert pretune("import", f"--from={published(family)}", f"--to={work}")[0] == 0
+    assert pretune("export", f"--workdir={work}", f"--to={out}")[0] == 0
+    theirs = transformers.AutoTokenizer.from_pretrained(out)
+    ours = load_tokenizer(work / "tokenizer")
+    ids = theirs(text, add_special_tokens=False)["input_ids"]
+    assert ids == ours.encode(text).tolist()
+    assert theirs.decode(ids) == text
+
+    name = json.loads((out / "config.json").read_text())["architectures"][0]
+    model, info = getattr(transformers, name).from_pretrained(out, output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    _, config, params, _, objective = generate._load(work)
+    both = build(config, dataclasses.replace(objective.head(), permuted=False))
+    batch = {"tokens": np.asarray([ids])} | ({"decoder_tokens": DECODED} if family == "t5" else {})
+    got = jax.jit(both.apply)(params, batch)["logits"]
+    more = {"decoder_input_ids": torch.tensor(DECODED)} if family == "t5" else {}
+    with torch.no_grad():
+        want = model.eval()(torch.tensor([ids]), **more)
+    want = want["prediction_logits"] if "prediction_logits" in want else want["logits"]
+    np.testing.assert_allclose(got, want.numpy(), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(
