@@ -29,8 +29,9 @@ def short_name(spec: SourceSpec) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", f"{spec.spec}-{spec.split}")[-40:].strip("-")
 
 
-def _folder(cache_dir: Path, spec: SourceSpec, *identity: object) -> Path:
-    found = digest(_STORE_VERSION, fingerprint(spec), *identity)
+def _folder(cache_dir: Path, spec: SourceSpec, tokenizer: Tokenizer, *identity: object) -> Path:
+    ids = tokenizer.fingerprint + tokenizer.rules
+    found = digest(_STORE_VERSION, fingerprint(spec), ids, *identity)
     return cache_dir / f"{short_name(spec)}-{found[:16]}"
 
 
@@ -38,7 +39,7 @@ def text_store(
     spec: SourceSpec, tokenizer: Tokenizer, cache_dir: Path, sentences: bool
 ) -> TokenStore:
     """Give the store of a source's documents, built on first use."""
-    folder = _folder(cache_dir, spec, tokenizer.fingerprint, sentences)
+    folder = _folder(cache_dir, spec, tokenizer, sentences)
     return build_store(folder, read_documents(spec), tokenizer, sentences=sentences)
 
 
@@ -46,7 +47,7 @@ def example_store(
     spec: SourceSpec, tokenizer: Tokenizer, cache_dir: Path, labels: Sequence[str]
 ) -> ExampleStore:
     """Give the store of a source's labelled examples, built on first use."""
-    folder = _folder(cache_dir, spec, tokenizer.fingerprint, "examples", labels)
+    folder = _folder(cache_dir, spec, tokenizer, "examples", labels)
     return build_example_store(folder, read_examples(spec), tokenizer, labels)
 
 
@@ -54,5 +55,5 @@ def pair_store(
     spec: SourceSpec, tokenizer: Tokenizer, cache_dir: Path, source: str, target: str
 ) -> ExampleStore:
     """Give the store of a text-to-text task, built on first use; its one label is ""."""
-    folder = _folder(cache_dir, spec, tokenizer.fingerprint, "pairs", source, target)
+    folder = _folder(cache_dir, spec, tokenizer, "pairs", source, target)
     return build_example_store(folder, read_pairs(spec, source, target), tokenizer, [""])

@@ -21,6 +21,7 @@ class Backend(Protocol):
     """What a tokenizer library must offer."""
 
     file_name: str
+    rules: str  # names how `content` becomes ids, "" unless that was changed after a release
     pieces: list[str]
     is_special: np.ndarray
 
@@ -41,9 +42,9 @@ class Backend(Protocol):
 
 
 class HFBackend:
-    """A Hugging Face `tokenizers` pipeline: WordPiece or byte-level BPE."""
+    """A Hugging Face `tokenizers` pipeline: WordPiece, byte-level BPE or Unigram."""
 
-    file_name = HF_FILE
+    file_name, rules = HF_FILE, ""
 
     def __init__(self, tokenizer: hf.Tokenizer):
         tokenizer.encode_special_tokens = True  # "[MASK]" in a text is text
@@ -56,6 +57,7 @@ class HFBackend:
         for index, token in tokenizer.get_added_tokens_decoder().items():
             self.is_special[index] = token.special
         self._byte_level = isinstance(tokenizer.model, hf.models.BPE)
+        self._unigram = isinstance(tokenizer.model, hf.models.Unigram)
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Give int32 ids [N] of each text."""
@@ -67,9 +69,11 @@ class HFBackend:
         return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)
 
     def word_start(self) -> np.ndarray:
-        """WordPiece: all but "##..."; byte-level BPE: pieces that begin with white space."""
+        """WordPiece: all but "##..."; others: pieces that begin with white space or its mark."""
         if self._byte_level:
             return np.array([piece[:1] in tuple("ĠĊĉč") for piece in self.pieces], np.bool_)
+        if self._unigram:
+            return np.array([piece.startswith("▁") for piece in self.pieces], np.bool_)
         return np.array([not piece.startswith("##") for piece in self.pieces], np.bool_)
 
     def content(self) -> bytes:
@@ -84,9 +88,9 @@ class HFBackend:
 
 
 class SentencePieceBackend:
-    """A SentencePiece model (unigram or BPE)."""
+    """A SentencePiece model, run by its own library; unigram ones see `tokenizer_unigram`."""
 
-    file_name = SP_FILE
+    file_name, rules = SP_FILE, ""
 
     def __init__(self, model: bytes):
         self._model = model
@@ -137,7 +141,7 @@ def control_pieces(specials: Sequence[str]) -> bytes:
 class CharBackend:
     """A table of characters, and nothing else: no special token, no unknown character."""
 
-    file_name = CHAR_FILE
+    file_name, rules = CHAR_FILE, ""
 
     def __init__(self, characters: str, lowercase: bool):
         self.pieces = list(characters)

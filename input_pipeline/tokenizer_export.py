@@ -6,13 +6,19 @@ from pathlib import Path
 import tokenizers as hf
 
 from input_pipeline.tokenizer_backends import CHAR_FILE, HF_FILE, SP_FILE, control_pieces
+from input_pipeline.tokenizer_unigram import UnigramBackend, is_xlnet, unigram_pipeline
 from input_pipeline.tokenizers import SENTINEL, Tokenizer
 
 ROLES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
 
 
 def export_tokenizer(
-    tokenizer: Tokenizer, folder: Path, max_length: int, framed: bool, second_type: int
+    tokenizer: Tokenizer,
+    folder: Path,
+    max_length: int,
+    framed: bool,
+    second_type: int,
+    model_type: str = "",
 ) -> list[str]:
     """Write a tokenizer into a published model's folder.
 
@@ -22,21 +28,26 @@ def export_tokenizer(
         max_length: tokens that the model takes.
         framed: whether texts stand between [CLS] and [SEP] (where the vocabulary has them).
         second_type: token type of a pair's second text.
+        model_type: of the folder's config.json, from which transformers knows the class.
 
     Returns:
         Names of the files written. WordPiece and BPE come twice, as tokenizer.json and in the older
-        form (vocab.txt; vocab.json with merges.txt); SentencePiece as the model itself.
+        form (vocab.txt; vocab.json with merges.txt). SentencePiece comes as the model itself, and a
+        unigram one as tokenizer.json too where the class would give other ids for the model.
     """
     content = tokenizer.content()
     names = {role: tokenizer.piece(getattr(tokenizer, f"{role}_id")) for role in ROLES}
     settings = {f"{role}_token": name for role, name in names.items() if name is not None}
     settings |= {"model_max_length": max_length, "clean_up_tokenization_spaces": False}
     if tokenizer.file_name == SP_FILE:
-        content, settings["extra_ids"] = _without_sentinels(tokenizer)
+        if not _wants_pipeline(tokenizer, model_type):
+            content, settings["extra_ids"] = _without_sentinels(tokenizer)
+            (folder / SP_FILE).write_bytes(content)
+            return [SP_FILE, _write_json(folder / "tokenizer_config.json", settings)]
         (folder / SP_FILE).write_bytes(content)
-        return [SP_FILE, _write_json(folder / "tokenizer_config.json", settings)]
-    written = []
-    table = json.loads(content)
+        written, table = [SP_FILE], json.loads(unigram_pipeline(content, spelt=True).to_str())
+    else:
+        written, table = [], json.loads(content)
     if tokenizer.file_name == CHAR_FILE:
         table = _characters(table["characters"], table["lowercase"])
     elif table["model"]["type"] == "WordPiece":
@@ -50,6 +61,19 @@ def export_tokenizer(
     settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     written.append(_write_json(folder / HF_FILE, table))
     return [*written, _write_json(folder / "tokenizer_config.json", settings)]
+
+
+def _wants_pipeline(tokenizer: Tokenizer, model_type: str) -> bool:
+    """Whether the class in transformers would read a unigram model in another way than we do.
+
+    XLNetTokenizer normalises every text as only XLNet's vocabulary wants it; T5Tokenizer takes it
+    for granted that the unknown token is 2.
+    """
+    if tokenizer.rules != UnigramBackend.rules:
+        return False
+    if is_xlnet(map(tokenizer.piece, range(tokenizer.vocab_size))):
+        return model_type != "xlnet"
+    return model_type != "t5" or tokenizer.unk_id != 2
 
 
 def _without_sentinels(tokenizer: Tokenizer) -> tuple[bytes, int]:

@@ -15,8 +15,8 @@ from input_pipeline.tokenizer_backends import (
     Backend,
     CharBackend,
     HFBackend,
-    SentencePieceBackend,
 )
+from input_pipeline.tokenizer_unigram import sentencepiece_backend
 
 BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 BPE_SPECIALS = ("<|endoftext|>", "<s>", "</s>", "<pad>", "<unk>", "<mask>", "<cls>", "<sep>")
@@ -65,7 +65,7 @@ def _load_bpe(vocabulary_path: Path, merges_path: Path) -> Backend:
 
 
 def _load_sentencepiece(path: Path) -> Backend:
-    return SentencePieceBackend(path.read_bytes())
+    return sentencepiece_backend(path.read_bytes())
 
 
 def _load_characters(path: Path) -> Backend:

@@ -12,9 +12,9 @@ from input_pipeline.tokenizer_backends import (
     Backend,
     CharBackend,
     HFBackend,
-    SentencePieceBackend,
 )
 from input_pipeline.tokenizer_files import BERT_SPECIALS, byte_level_pipeline, wordpiece_pipeline
+from input_pipeline.tokenizer_unigram import sentencepiece_backend
 
 KINDS = ("wordpiece", "bpe", "unigram", "sp_bpe", "char")
 _ALPHABET_LIMIT = 1000  # characters in a WordPiece vocabulary; rarer ones become [UNK]
@@ -97,7 +97,7 @@ def _sentencepiece(texts: Iterable[str], vocab_size: int, lowercase: bool, kind:
             f"SentencePiece could not train {vocab_size} pieces on this text ({reason});"
             " change --config.tokenizer.vocab_size"
         ) from error
-    return SentencePieceBackend(model.getvalue())
+    return sentencepiece_backend(model.getvalue())
 
 
 def _char(texts: Iterable[str], lowercase: bool) -> Backend:

@@ -35,6 +35,7 @@ class Tokenizer:
     Attributes:
         vocab_size: V; every id is below it.
         file_name: of what `save` writes.
+        rules: names how that file's content becomes ids; stores of ids are named after it too.
         pad_id: int; the end-of-text id or 0 where the vocabulary has no padding token (padding is
             masked by `segment_ids`, so its id does no harm).
         unk_id, cls_id, sep_id, mask_id, bos_id, eos_id: int, or None where there is no such token.
@@ -47,7 +48,7 @@ class Tokenizer:
 
     def __init__(self, backend: Backend):
         self._backend = backend
-        self.file_name = backend.file_name
+        self.file_name, self.rules = backend.file_name, backend.rules
         self.vocab_size = len(backend.pieces)
         self.is_special = backend.is_special
         self.word_start = backend.word_start() | backend.is_special

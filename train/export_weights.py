@@ -90,7 +90,7 @@ def export_weights(
         )
         export_tokenizer(
             tokenizer, partial, longest, layout.framed,
-            second_type=int(config.model.num_token_types > 1),
+            second_type=int(config.model.num_token_types > 1), model_type=layout.model_type,
         )  # fmt: skip
     lines = [f"{architecture.name}, {model.num_params:,} parameters, to {folder}"]
     if left_out:

@@ -1,12 +1,13 @@
 """Published vocabularies: the ids of transformers, on every line of 736 documents."""
 
+import json
 import pathlib
 
 import numpy as np
 import pytest
 
 from input_pipeline.tokenizer_export import export_tokenizer
-from input_pipeline.tokenizers import load_tokenizer
+from input_pipeline.tokenizers import load_tokenizer, train_tokenizer
 
 DATA = pathlib.Path(__file__).parents[3] / "shared" / "data"
 CLASSES = {
@@ -85,22 +86,76 @@ def test_exported_tokenizers(name, lines, tmp_path):
         assert theirs.eos_token_id == ours.eos_id
 
 
-def test_exported_t5(lines, tmp_path):
-    """transformers adds the sentinels itself: the file that we write must not have them."""
+def exported(ours, folder, model_type):
+    """What transformers makes of our file and a config.json."""
     import transformers
 
+    export_tokenizer(ours, folder, 512, framed=False, second_type=0, model_type=model_type)
+    (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
+    return transformers.AutoTokenizer.from_pretrained(folder)
+
+
+def test_exported_t5(lines, tmp_path):
+    """transformers adds the sentinels itself: the file that we write must not have them."""
     ours = load_tokenizer(DATA / "vocab" / "t5-base").with_sentinels(100)
-    export_tokenizer(ours, tmp_path, 512, framed=False, second_type=0)
-    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
-    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    theirs = exported(ours, tmp_path, "t5")
+    assert type(theirs).__name__ == CLASSES["t5-base"]
     some = lines[::50]
-    got, want = ours.encode_batch(some), theirs(some, add_special_tokens=False)["input_ids"]
-    # The libraries differ on runs of dashes, where the same pieces in another order score the same.
-    same("t5-base", some, map(np.sort, got), map(np.sort, want))
+    same("t5-base", some, ours.encode_batch(some), ids(theirs, some))
     names = [f"<extra_id_{i}>" for i in range(100)]
     assert theirs.convert_tokens_to_ids(names) == ours.sentinels.tolist()
     assert len(theirs) == ours.vocab_size
     assert (theirs.pad_token_id, theirs.eos_token_id) == (ours.pad_id, ours.eos_id)
+
+
+def test_exported_xlnet(lines, tmp_path):
+    ours = load_tokenizer(DATA / "vocab" / "xlnet-base-cased")
+    theirs = exported(ours, tmp_path, "xlnet")
+    assert type(theirs).__name__ == CLASSES["xlnet-base-cased"]
+    some = lines[::50]
+    same("xlnet-base-cased", some, ours.encode_batch(some), ids(theirs, some))
+    assert len(theirs) == ours.vocab_size
+    assert theirs("a text")["input_ids"] == [*ours.encode("a text"), ours.sep_id, ours.cls_id]
+    assert (theirs.pad_token_id, theirs.mask_token_id) == (ours.pad_id, ours.mask_id)
+
+
+@pytest.mark.parametrize("model_type", ["t5", "xlnet", "gpt2"])
+@pytest.mark.parametrize("lowercase", [False, True])
+def test_exported_own_unigram(model_type, lowercase, lines, tmp_path):
+    """A vocabulary that we trained: quotes, accents and runs of dashes are what they were."""
+    ours = train_tokenizer("unigram", lines[:20_000], 2_000, lowercase=lowercase)
+    ours = ours.with_sentinels(10 if model_type == "t5" else 0)
+    theirs = exported(ours, tmp_path, model_type)
+    some = ["`` a '' -------", "na\u00efve caf\u00e9", "", *lines[::50]]
+    same("own", some, ours.encode_batch(some), ids(theirs, some))
+    assert len(theirs) == ours.vocab_size
+    assert theirs.convert_tokens_to_ids("<mask>") == ours.mask_id
+    assert (theirs.pad_token_id, theirs.eos_token_id) == (ours.pad_id, ours.eos_id)
+
+
+@pytest.mark.parametrize("name", ["t5-base", "xlnet-base-cased"])
+def test_text_out_of_the_ordinary(name, tmp_path):
+    """Blanks, scripts and marks that the documents lack, alone and next to each other."""
+    signs = [" ", "  ", "\t", "\u00a0", "\u3000", "\u2028", "\x1c", "\u200d", "\u0301", "\u0600"]
+    signs += ["\uff9e", "\u0e33", "\u00b4", "\u00e9", "\u0416", "\u65e5", "\ufb01", "\U0001f469"]
+    signs += [
+        "a",
+        "--",
+        "``",
+        "''",
+        ".",
+        "(",
+        "\u2013",
+        "12,",
+        "\u2581",
+        "\r\n",
+        "\u1100",
+        "\u1161",
+    ]
+    rng = np.random.default_rng(0)
+    texts = ["".join(rng.choice(signs, 8)) for _ in range(20_000)]
+    ours = load_tokenizer(DATA / "vocab" / name)
+    same(name, texts, ours.encode_batch(texts), ids(reference(name, tmp_path), texts))
 
 
 def tmp_path_of(folder):
