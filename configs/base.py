@@ -77,7 +77,8 @@ def get_config() -> ConfigDict:
     c.data.mixture_cap = 0  # so many rows at most count as a source's size (T5's K); 0: all
     c.data.mixture_temperature = 1.0  # T: rates are as size^(1/T); 1: proportional to size
     c.data.split = "train"  # of TFDS sources
-    c.data.eval_source = ""  # "": the same source, by eval_split or by holdout
+    # "": the same source, by eval_split or by holdout (of tasks: eval_tasks)
+    c.data.eval_source = ""
     c.data.eval_split = ""  # of TFDS sources; "": hold out
     c.data.holdout = 0.05  # tail of the training data kept for evaluation when nothing else is said
     c.data.document = "file"  # what a document of a .txt file is: file | paragraph | line
