@@ -3,8 +3,7 @@
 A family is a module ``model/<family>.py`` with `Config` (its keys of ``config.model``, and how it
 `predicts` tokens), `LMHead` and its backbone class, named by `FAMILIES`, `ClassificationHead` where
 that is not the linear map of heads.py, and `reread` where a decoder reads the text for heads that
-sit on it. Parameters are a nested dict ``{"backbone": ...,
-"head": ...}`` of float32 arrays.
+sit on it. Parameters are a nested dict ``{"backbone": ..., "head": ...}`` of float32 arrays.
 """
 
 import dataclasses
@@ -34,8 +33,6 @@ LEAST = {
     "width": 1, "num_layers": 1, "num_heads": 1, "mlp_width": 1, "max_length": 1,
     "num_token_types": 1, "vocab_size": 0, "num_decoder_layers": 0, "head_size": 0,
 }  # fmt: skip
-
-
 # Fields of a Config in which two runs of one architecture may differ: how it is trained and
 # computed, not what it is.
 PER_RUN = (

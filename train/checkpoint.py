@@ -196,11 +196,12 @@ def load_parts(workdir: pathlib.Path, aim: dict[str, Any]) -> dict[str, Any]:
       aim: part name ("backbone", "head") -> abstract tree with shardings.
 
     Returns:
-      part name -> arrays.
+      part name -> arrays; {} for a part that has none (no checkpoint holds it).
 
     Raises:
       UserError: no checkpoint that verifies, or one of other shapes.
     """
     folder = best_folder(workdir)
-    check_shapes(folder, aim)
-    return ocp.load_checkpointables(folder, aim)
+    held = {name: part for name, part in aim.items() if jax.tree.leaves(part)}
+    check_shapes(folder, held)
+    return {**aim, **ocp.load_checkpointables(folder, held)}

@@ -135,12 +135,7 @@ def _run(values: flags.FlagValues) -> None:
     if not splits:
         raise UserError(f"{workdir} holds no text out; name one to evaluate on with --source.")
     program = setup.program
-    aim = {
-        part: abstract(program.model.shapes[part], program.shardings.params[part])
-        for part in ("backbone", "head")
-    }
-    aim = {part: tree for part, tree in aim.items() if jax.tree.leaves(tree)}
-    params = {"head": {}, **load_parts(workdir, aim)}
+    params = load_parts(workdir, abstract(program.model.shapes, program.shardings.params))
     rows = config.evaluation.batch_size or config.batch_size
     figures, _ = evaluate(program, params, splits, rows)
     figures |= compare(setup, figures, splits)

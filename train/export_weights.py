@@ -46,8 +46,6 @@ def export_weights(
     Raises:
       UserError, ModelError: no such run, or one without a published counterpart.
     """
-    import jax
-
     from input_pipeline.tokenizer_export import export_tokenizer
     from input_pipeline.tokenizers import load_tokenizer
     from model.api import build, family_config
@@ -79,9 +77,7 @@ def export_weights(
     model = build(config.model, heads_of(names, classes))
     mesh = make_mesh({"data": 1, "fsdp": 1, "sequence": 1, "tensor": 1})
     places = param_shardings(model.axes, model.shapes, mesh, config.sharding)
-    aim = {name: abstract(model.shapes[name], places[name]) for name in ("backbone", "head")}
-    aim = {name: part for name, part in aim.items() if jax.tree.leaves(part)}
-    params = {"head": {}, **load_parts(workdir, aim)}
+    params = load_parts(workdir, abstract(model.shapes, places))
     longest = getattr(family_config(config.model), "max_length", NO_LIMIT)  # of position tables
     with whole(folder) as partial:
         extra = {**layout.special_tokens(tokenizer), **_labels(workdir, classes)}

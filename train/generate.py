@@ -169,8 +169,6 @@ def _answer(tokenizer: Any, ids: Sequence[int]) -> str:
 
 def _load(workdir: pathlib.Path) -> tuple[Any, Any, Any, Any, Any]:
     """A run's model, config.model, parameters, tokenizer and objective."""
-    import jax
-
     from input_pipeline.tokenizers import load_tokenizer
     from model.api import build
     from train import objectives
@@ -193,9 +191,7 @@ def _load(workdir: pathlib.Path) -> tuple[Any, Any, Any, Any, Any]:
     model = build(config.model, objective.head())
     mesh = make_mesh({"data": 1, "fsdp": 1, "sequence": 1, "tensor": 1})
     places = param_shardings(model.axes, model.shapes, mesh, config.sharding)
-    aim = {name: abstract(model.shapes[name], places[name]) for name in ("backbone", "head")}
-    aim = {name: part for name, part in aim.items() if jax.tree.leaves(part)}
-    params = {"head": {}, **load_parts(workdir, aim)}
+    params = load_parts(workdir, abstract(model.shapes, places))
     return model, config.model, params, tokenizer, objective
 
 

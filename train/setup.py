@@ -179,9 +179,7 @@ def initial_state(setup: Setup, key: jax.Array) -> State:
     there = stored(best_folder(source)).get("head", {})
     if not program.objective.predicts or there.keys() != aim["head"].keys():
         del aim["head"]
-    aim = {name: part for name, part in aim.items() if jax.tree.leaves(part)}
-    parts = load_parts(source, aim)
-    return program.reset({**state.params, **parts})
+    return program.reset({**state.params, **load_parts(source, aim)})
 
 
 def enable_compilation_cache(folder: str) -> None:
