@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
     c = ConfigDict()
     c.seed = 0  # of initialisation, order of the data, masking and dropout
     c.steps = 1000  # optimizer steps
+    c.epochs = 0.0  # passes over the training rows, which then give the steps; 0: steps counts
     c.batch_size = 32  # rows in a global batch, over all devices and micro-batches
     c.length = 128  # tokens in a row
     c.accumulate = 1  # micro-batches a step; batch_size must be a multiple
@@ -64,8 +65,20 @@ def get_config() -> ConfigDict:
     c.objective.pooling = "own"  # what is classified: own ([CLS] or last token) | mean of all
     c.objective.noise_rate = 0.15  # share of the tokens that are dropped (span_corruption)
     c.objective.mean_span = 3.0  # mean length of a dropped span (span_corruption)
-    c.objective.target_length = 0  # tokens in the decoder for tasks; 0: length (text_to_text)
+    c.objective.target_length = 0  # tokens of an answer; 0: length (text_to_text) or half of it
     c.objective.z_loss = 0.0  # weight of log(Z)^2, which keeps logits near 0 (encoder-decoders)
+    c.objective.label_smoothing = 0.0  # share of the target that all classes or tokens have alike
+    c.objective.lm_weight = 0.0  # of the text's own loss beside the label's (classification, GPT)
+    c.objective.stride = 128  # tokens by which the windows of a context lie apart (extractive_qa)
+    c.objective.max_question = 64  # tokens of a question (extractive_qa)
+    c.objective.max_answer = 30  # tokens of a predicted answer, at most (extractive_qa)
+    c.objective.no_answer = False  # questions may have none, as in SQuAD 2.0 (extractive_qa)
+    c.objective.null_threshold = 0.0  # by how much "none" must score higher (extractive_qa)
+    c.objective.skip_bad_answers = False  # leave out answers that are not in their context
+    # role, text before and text behind what it says; loss on the assistant's (instruction)
+    c.objective.chat_template = (
+        ("system", "", "\n\n"), ("user", "User: ", "\n"), ("assistant", "Assistant:", "\n"),
+    )  # fmt: skip
     c.objective.isolate_documents = True  # attention stays within a document of a packed row
 
     c.data = ConfigDict()
@@ -85,6 +98,9 @@ def get_config() -> ConfigDict:
     c.data.text_field = "text"  # column name, or its number for files without a header
     c.data.text_b_field = ""  # the second text of a pair; "": single texts
     c.data.label_field = "label"
+    c.data.choice_fields = ("choices",)  # one list of texts, or several texts (multiple_choice)
+    c.data.id_field = ""  # what names a question in the predictions (extractive_qa)
+    c.data.format = ""  # of files (input_pipeline/formats.py); "" goes by their suffix
     c.data.labels = ()  # label names in order; (): those of the training split, sorted
     c.data.budget = 0  # labelled examples to train on, drawn by the seed; 0: all
     c.data.errors = "strict"  # bytes that are no UTF-8: strict stops, replace goes on
@@ -105,6 +121,7 @@ def get_config() -> ConfigDict:
     c.optimizer.learning_rate = 1e-3  # the peak
     c.optimizer.schedule = "linear"  # after warmup: linear | cosine | rsqrt | constant
     c.optimizer.warmup_steps = 100
+    c.optimizer.warmup_share = 0.0  # of the steps, instead of warmup_steps; 0: warmup_steps counts
     c.optimizer.end_factor = 0.0  # last learning rate over the peak (linear, cosine)
     c.optimizer.b1 = 0.9
     c.optimizer.b2 = 0.999
@@ -122,6 +139,7 @@ def get_config() -> ConfigDict:
     c.evaluation.max_rows = 0  # 0: the whole held-out split
     c.evaluation.metric = "eval/loss"  # what "best" means
     c.evaluation.higher_is_better = False
+    c.evaluation.generate = 0  # held-out records to answer and compare (text_to_text, instruction)
 
     c.checkpoint = ConfigDict()
     c.checkpoint.every = 500  # steps; the last step is always saved; 0: no checkpoints at all

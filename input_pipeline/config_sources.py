@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from ml_collections import ConfigDict
 
 from input_pipeline.errors import DataError
-from input_pipeline.sources import SourceSpec, read_documents, read_pairs
+from input_pipeline.sources import SourceSpec, read_documents, read_records
+from input_pipeline.task import Templates
 from input_pipeline.tokenizer_files import holds_tokenizer
 from input_pipeline.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 
@@ -19,7 +20,7 @@ def source_specs(data: ConfigDict, sources: str, split: str) -> list[SourceSpec]
             split=split,
             text_field=data.text_field,
             text_b_field=data.text_b_field,
-            label_field=data.label_field,
+            format=data.format,
             document=data.document,
             errors=data.errors,
             data_dir=data.data_dir,
@@ -32,10 +33,26 @@ def source_specs(data: ConfigDict, sources: str, split: str) -> list[SourceSpec]
     return specs
 
 
+def eval_specs(data: ConfigDict) -> list[SourceSpec]:
+    """Give the sources of evaluation; empty where part of the training data is held out instead."""
+    if data.eval_source:
+        return source_specs(data, data.eval_source, data.eval_split or data.split)
+    if not data.eval_split:
+        return []
+    specs = source_specs(data, data.source, data.eval_split)
+    for spec in specs:
+        if not spec.is_tfds:
+            raise DataError(
+                f"'{spec.spec}' is made of files, which have no split '{data.eval_split}';"
+                " set --config.data.eval_source instead of eval_split"
+            )
+    return specs
+
+
 def task_specs(
     data: ConfigDict, tasks: Sequence[Sequence[str]], split: str
-) -> list[tuple[SourceSpec, str, str]]:
-    """Give (spec, input template, target template) of each task of config.data.tasks."""
+) -> list[tuple[SourceSpec, Templates]]:
+    """Give each source of config.data.tasks, with the templates of its two texts."""
     found = []
     for task in tasks:
         if isinstance(task, str) or len(task) != 3:
@@ -44,7 +61,7 @@ def task_specs(
                 " target), such as ('train.tsv', 'sst2 sentence: {sentence}', '{label}')"
             )
         source, *texts = task
-        found += [(spec, *texts) for spec in source_specs(data, source, split)]
+        found += [(spec, Templates(*texts)) for spec in source_specs(data, source, split)]
     return found
 
 
@@ -53,9 +70,9 @@ def _texts(data: ConfigDict) -> Iterator[str]:
     if data.source or not data.tasks:
         for spec in source_specs(data, data.source, data.split):
             yield from (document.text for document in read_documents(spec))
-    for spec, *texts in task_specs(data, data.tasks, data.split):
-        for pair in read_pairs(spec, *texts):
-            yield from (pair.text, pair.text_b)
+    for spec, templates in task_specs(data, data.tasks, data.split):
+        for record in read_records(spec, templates.fields):
+            yield from templates.fill(record)[1]
 
 
 def _sample(texts: Iterator[str], limit: int) -> list[str]:

@@ -2,28 +2,33 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from input_pipeline.config_sources import prepare_tokenizer, source_specs
+from input_pipeline.config_sources import eval_specs, prepare_tokenizer, source_specs
 from input_pipeline.contiguous import ContiguousRows, Lanes, share_lanes
 from input_pipeline.errors import DataError
+from input_pipeline.example_store import ExampleStore
+from input_pipeline.examples import Examples, prepare_examples
 from input_pipeline.mixture import mixture_rates
-from input_pipeline.packing import ChainedRows, ExampleRows, RowSource, SentenceRows, StreamRows
-from input_pipeline.sources import SourceSpec, read_examples
-from input_pipeline.stores import digest, example_store, short_name, text_store
-from input_pipeline.tasks import divide, prepare_tasks
-from input_pipeline.token_store import ExampleStore, TokenStore
+from input_pipeline.packing import ChainedRows, PackedRows, RowSource, SentenceRows, StreamRows
+from input_pipeline.records import Record
+from input_pipeline.sources import SourceSpec
+from input_pipeline.stores import digest, short_name, text_store
+from input_pipeline.task import Task
+from input_pipeline.token_store import TokenStore
 from input_pipeline.tokenizers import Tokenizer
 
 __all__ = ["Prepared", "holdout_cut", "prepare_rows", "prepare_tokenizer"]
 
-KINDS = ("stream", "contiguous", "sentences", "full_sentences", "examples", "pairs", "mixture")
-_SHOWN = ("tokens", "bytes", "documents", "sentences", "examples")
+KINDS = (
+    "stream", "contiguous", "sentences", "full_sentences", "examples", "pairs", "packed", "mixture",
+)  # fmt: skip
+_SHOWN = ("tokens", "bytes", "documents", "sentences", "examples", "skipped")
 _PLACES = ("data_dir", "cache_dir", "prefetch")  # do not change what training reads
 
 
@@ -37,6 +42,7 @@ class Prepared:
         evaluation: "eval" -> all held-out rows; with several sources also "eval/<source>" -> its.
             Empty where nothing is held out.
         label_names: class names in the order of their ids; empty without labels.
+        records: reads the labelled records of evaluation; a row's `record` is its place there.
         fingerprint: SHA-256 in hex of data, tokenizer and options.
         summary: per source: spec, rows, tokens, bytes, documents or examples.
     """
@@ -45,24 +51,9 @@ class Prepared:
     weights: list[float]
     evaluation: dict[str, RowSource]
     label_names: tuple[str, ...]
+    records: Callable[[], list[Record]]
     fingerprint: str
     summary: dict
-
-
-def _eval_specs(data: ConfigDict) -> list[SourceSpec]:
-    """The sources of evaluation; empty where part of the training data is held out instead."""
-    if data.eval_source:
-        return source_specs(data, data.eval_source, data.eval_split or data.split)
-    if not data.eval_split:
-        return []
-    specs = source_specs(data, data.source, data.eval_split)
-    for spec in specs:
-        if not spec.is_tfds:
-            raise DataError(
-                f"'{spec.spec}' is made of files, which have no split '{data.eval_split}';"
-                " set --config.data.eval_source instead of eval_split"
-            )
-    return specs
 
 
 def holdout_cut(store: TokenStore, fraction: float) -> int:
@@ -85,7 +76,6 @@ class _Parts:
     stores: list[TokenStore | ExampleStore]
     train: list[RowSource]
     evaluation: list[tuple[SourceSpec, RowSource]]
-    labels: tuple[str, ...]
 
 
 def _prepare_text(
@@ -107,9 +97,9 @@ def _prepare_text(
             return SentenceRows(store, start, stop, length, crossing=kind == "full_sentences")
         return StreamRows(store, start, stop, length, seed)
 
-    specs, eval_specs = source_specs(data, data.source, data.split), _eval_specs(data)
+    specs, held_out = source_specs(data, data.source, data.split), eval_specs(data)
     stores = [text_store(spec, tokenizer, cache_dir, sentences) for spec in specs]
-    hold_out = 0.0 if eval_specs else data.holdout
+    hold_out = 0.0 if held_out else data.holdout
     cuts = [holdout_cut(s, hold_out) if hold_out else len(s.tokens) for s in stores]
     for store, cut in zip(stores, cuts, strict=True):
         if not cut > 0:
@@ -125,9 +115,9 @@ def _prepare_text(
         rows(store, 0, cut, seed + number, share)
         for number, (store, cut, share) in enumerate(zip(stores, cuts, shares, strict=True))
     ]
-    if eval_specs:
-        eval_stores = [text_store(spec, tokenizer, cache_dir, sentences) for spec in eval_specs]
-        parts = [(spec, s, 0) for spec, s in zip(eval_specs, eval_stores, strict=True)]
+    if held_out:
+        eval_stores = [text_store(spec, tokenizer, cache_dir, sentences) for spec in held_out]
+        parts = [(spec, s, 0) for spec, s in zip(held_out, eval_stores, strict=True)]
     else:
         held = zip(specs, stores, cuts, strict=True)
         parts = [(spec, s, cut) for spec, s, cut in held if cut < len(s.tokens)]
@@ -135,60 +125,7 @@ def _prepare_text(
     evaluation = [
         (spec, rows(store, start, len(store.tokens), None, share)) for spec, store, start in parts
     ]
-    return _Parts(specs, stores, train, evaluation, ())
-
-
-def _label_names(data: ConfigDict, specs: Sequence[SourceSpec]) -> tuple[str, ...]:
-    """The config's labels; else the training split's, numbers by value, names by alphabet."""
-    if data.labels:
-        return tuple(str(name) for name in data.labels)
-    found = {example.label for spec in specs for example in read_examples(spec)}
-    numeric = all(label.isdecimal() for label in found)
-    return tuple(sorted(found, key=int if numeric else str))
-
-
-def _prepare_examples(data: ConfigDict, tokenizer: Tokenizer, cache_dir: Path, seed: int) -> _Parts:
-    specs, eval_specs = source_specs(data, data.source, data.split), _eval_specs(data)
-    labels = _label_names(data, specs)
-    stores = [example_store(spec, tokenizer, cache_dir, labels) for spec in specs]
-    train, evaluation = [], []
-    for spec, store in zip(specs, stores, strict=True):
-        rows, held = divide(store, spec, 0.0 if eval_specs else data.holdout)
-        train.append(rows)
-        if len(held):
-            evaluation.append((spec, held))
-    for spec in eval_specs:
-        store = example_store(spec, tokenizer, cache_dir, labels)
-        evaluation.append((spec, ExampleRows(store, np.arange(len(store)))))
-    if data.budget:
-        train = _within_budget(train, data.budget, seed)
-    return _Parts(specs, stores, train, evaluation, labels)
-
-
-def _prepare_pairs(data: ConfigDict, tokenizer: Tokenizer, cache_dir: Path) -> _Parts:
-    if (data.eval_source or data.eval_split) and not data.eval_tasks:
-        raise DataError(
-            "text-to-text tasks are evaluated on --config.data.eval_tasks, not on eval_source or"
-            " eval_split alone; set it, or leave these empty to hold out some of each task"
-        )
-    return _Parts(*prepare_tasks(data, tokenizer, cache_dir), ())
-
-
-def _within_budget(train: Sequence[ExampleRows], budget: int, seed: int) -> list[ExampleRows]:
-    """Draw `budget` examples from all sources; with one seed, a smaller budget's are among them."""
-    ends = np.cumsum([len(rows) for rows in train])
-    if budget > ends[-1]:
-        raise DataError(
-            f"--config.data.budget={budget} exceeds the {ends[-1]} labelled examples for training;"
-            " lower it, or 0 takes all"
-        )
-    chosen = np.sort(np.random.default_rng([seed]).permutation(ends[-1])[:budget])
-    parts = np.split(chosen, np.searchsorted(chosen, ends[:-1]))
-    starts = ends - [len(rows) for rows in train]
-    return [
-        ExampleRows(rows.store, rows.indices[part - start])
-        for rows, part, start in zip(train, parts, starts, strict=True)
-    ]
+    return _Parts(specs, stores, train, evaluation)
 
 
 def _mixture_weights(data: ConfigDict, sizes: Sequence[int]) -> list[float]:
@@ -215,6 +152,17 @@ def _by_name(evaluation: Sequence[tuple[SourceSpec, RowSource]]) -> dict[str, Ro
     return {"eval": together} | named
 
 
+def _packed(examples: Examples, array: str, length: int, seed: int) -> Examples:
+    """Several examples a row; what is evaluated stays in order."""
+    return dataclasses.replace(
+        examples,
+        train=[PackedRows(rows, array, length, seed) for rows in examples.train],
+        evaluation=[
+            (spec, PackedRows(rows, array, length, None)) for spec, rows in examples.evaluation
+        ],
+    )
+
+
 def prepare_rows(
     data: ConfigDict,
     tokenizer: Tokenizer,
@@ -223,6 +171,7 @@ def prepare_rows(
     cache_dir: str | os.PathLike,
     seed: int,
     lanes: Lanes | None = None,
+    task: Task | None = None,
 ) -> Prepared:
     """Tokenise what the config names (once: stores are kept in `cache_dir`) and give its rows.
 
@@ -231,13 +180,14 @@ def prepare_rows(
         tokenizer: the run's tokenizer.
         kind: "stream" (windows), "contiguous" (the same, batch after batch), "sentences" (rows of
             one document's sentences), "full_sentences" (rows of sentences that go on with the next
-            document), "examples" (labelled), "pairs" (of config.data.tasks) or "mixture" (windows
-            and pairs).
+            document), "examples" (labelled), "pairs" (of config.data.tasks), "packed" (either of
+            these, several a row) or "mixture" (windows and pairs).
         length: tokens of a row; examples come whole.
         cache_dir: where token stores are kept; each is named after source, content, tokenizer and
             options, so runs share it.
         seed: of the windows' phases and of the examples within the budget.
         lanes: how contiguous rows are cut; None for other kinds.
+        task: what is made of labelled records; None for text.
 
     Raises:
         DataError: anything about the data that the user has to mend.
@@ -245,16 +195,16 @@ def prepare_rows(
     if kind not in KINDS:
         raise DataError(f"rows of kind '{kind}' do not exist; the kinds are {', '.join(KINDS)}")
     cache_dir = Path(cache_dir)
-    if kind == "examples":
-        parts = _prepare_examples(data, tokenizer, cache_dir, seed)
-    elif kind == "pairs":
-        parts = _prepare_pairs(data, tokenizer, cache_dir)
-    else:
+    parts, labelled = _Parts([], [], [], []), Examples([], [], [], [], [], ())
+    if kind not in ("examples", "pairs", "packed"):
         parts = _prepare_text(data, tokenizer, kind, length, cache_dir, seed, lanes)
-    if kind == "mixture":
-        tasks = _Parts(*prepare_tasks(data, tokenizer, cache_dir), ())
-        both = [getattr(parts, f.name) + getattr(tasks, f.name) for f in dataclasses.fields(_Parts)]
-        parts = _Parts(*both)
+    if task:
+        pairs = kind in ("pairs", "mixture") or (kind == "packed" and len(data.tasks) > 0)
+        labelled = prepare_examples(data, task, tokenizer, cache_dir, seed, pairs)
+        if kind == "packed":
+            labelled = _packed(labelled, task.arrays[0], length, seed)
+    both = [getattr(parts, f.name) + getattr(labelled, f.name) for f in dataclasses.fields(_Parts)]
+    parts = _Parts(*both)
     weights = _mixture_weights(data, [len(rows) for rows in parts.train])
     # A small budget may leave a source without examples, and a weight of 0 leaves it out.
     used = [n for n, rows in enumerate(parts.train) if len(rows) and weights[n] > 0]
@@ -269,17 +219,18 @@ def prepare_rows(
             )
         ],
         "evaluation": {name: len(rows) for name, rows in evaluation.items()},
-        "labels": list(parts.labels),
+        "labels": list(labelled.labels),
     }
     return Prepared(
         train=[parts.train[number] for number in used],
         weights=[weights[number] / total for number in used],
         evaluation=evaluation,
-        label_names=parts.labels,
+        label_names=labelled.labels,
+        records=lambda: [r for source in labelled.sources for r in source.records()],
         fingerprint=digest(
             [store.folder.name for store in parts.stores],
             {key: value for key, value in data.to_dict().items() if key not in _PLACES},
-            [kind, length, seed, lanes and dataclasses.astuple(lanes)],
+            [kind, length, seed, lanes and dataclasses.astuple(lanes), task and task.identity],
         ),
         summary=summary,
     )

@@ -12,7 +12,8 @@ from typing import Protocol
 import numpy as np
 
 from input_pipeline.errors import DataError
-from input_pipeline.token_store import ExampleStore, TokenStore
+from input_pipeline.example_store import ExampleStore
+from input_pipeline.token_store import TokenStore
 
 Row = dict[str, np.ndarray]
 
@@ -174,24 +175,59 @@ def _greedy_next(
 
 @dataclass(frozen=True)
 class ExampleRows:
-    """Labelled examples of a store; `indices` int64 [E] says which."""
+    """Examples of a store; `indices` int64 [E] says which.
+
+    `first_record` is the number of the store's first record among those of all sources.
+    """
 
     store: ExampleStore
     indices: np.ndarray
+    first_record: int = 0
 
     def __len__(self) -> int:
         """Return the number of examples."""
         return len(self.indices)
 
     def row(self, epoch: int, index: int, rng: np.random.Generator) -> Row:
-        """Give one example: tokens_a [N], tokens_b [M] (empty without a pair), label [], int32."""
+        """Give one example: its arrays, its numbers, and `record`, which record it is of."""
         number = self.indices[index]
-        start, middle, stop = self.store.bounds[2 * number : 2 * number + 3]
-        return {
-            "tokens_a": np.asarray(self.store.tokens[start:middle], np.int32),
-            "tokens_b": np.asarray(self.store.tokens[middle:stop], np.int32),
-            "label": np.asarray(self.store.labels[number], np.int32),
-        }
+        record = self.first_record + int(self.store.records[number])
+        return {**self.store.example(number), "record": np.int32(record)}
+
+
+class PackedRows:
+    """Several examples a row, as many as fit: next-fit in an order drawn once by the seed.
+
+    Without a seed the examples stay in their order. A longer example has a row of its own.
+    """
+
+    def __init__(self, rows: ExampleRows, array: str, length: int, seed: int | None):
+        """`length`: of the named array, over all examples of a row."""
+        count = len(rows)
+        order = np.arange(count) if seed is None else np.random.default_rng(seed).permutation(count)
+        self._rows, self._order = rows, order
+        sizes = rows.store.sizes(array)[rows.indices[order]]
+        self._bounds = _next_fit(sizes, length)
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self._bounds) - 1
+
+    def row(self, epoch: int, index: int, rng: np.random.Generator) -> Row:
+        """Give `examples`, the row's examples as `ExampleRows` gives them."""
+        chosen = self._order[self._bounds[index] : self._bounds[index + 1]]
+        return {"examples": [self._rows.row(epoch, int(i), rng) for i in chosen]}
+
+
+def _next_fit(sizes: np.ndarray, length: int) -> np.ndarray:
+    """Int64 [R + 1]: where rows begin if each takes the next items while they fit."""
+    bounds, filled = [0], 0
+    for number, size in enumerate(sizes.tolist()):
+        if filled and filled + size > length:
+            bounds.append(number)
+            filled = 0
+        filled += size
+    return np.array([*bounds, len(sizes)], np.int64)
 
 
 class ChainedRows:

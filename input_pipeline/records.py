@@ -19,10 +19,11 @@ Record = tuple[str, list]
 _BATCH = 256  # records held at once by the columnar and random-access readers
 
 
-def _missing(field: str, where: str, available: Sequence[str]) -> DataError:
+def missing(field: str, where: str, available: Sequence[str]) -> DataError:
+    """The error for a field that a record lacks."""
     return DataError(
         f"{where} has no field '{field}', only {', '.join(map(repr, available)) or 'none'};"
-        " set --config.data.text_field, text_b_field or label_field"
+        " name the right one in --config.data (text_field, text_b_field, label_field, ...)"
     )
 
 
@@ -35,7 +36,7 @@ def _from_json(text: str | bytes, where: str, fields: Sequence[str]) -> list:
         raise DataError(f"{where} is a JSON {type(record).__name__}; each record must be an object")
     for field in fields:
         if field not in record:
-            raise _missing(field, where, list(record))
+            raise missing(field, where, list(record))
     return [record[field] for field in fields]
 
 
@@ -55,7 +56,7 @@ def _select(rows: Iterator[tuple[int, list[str]]], file: File, fields: Sequence[
         number, header = next(rows, (1, []))
         for field in fields:
             if field not in header:
-                raise _missing(field, f"{file.path}:{number}", header)
+                raise missing(field, f"{file.path}:{number}", header)
         columns = [header.index(field) for field in fields]
     for number, row in rows:
         if row:
@@ -102,7 +103,7 @@ def read_parquet(file: File, fields: Sequence[str], errors: str) -> Iterator[Rec
             table = pyarrow.parquet.ParquetFile(stream)
             for field in fields:
                 if field not in table.schema_arrow.names:
-                    raise _missing(field, file.path, table.schema_arrow.names)
+                    raise missing(field, file.path, table.schema_arrow.names)
             row = 0
             for batch in table.iter_batches(batch_size=_BATCH, columns=list(dict.fromkeys(fields))):
                 columns = [batch.column(field).to_pylist() for field in fields]
@@ -140,12 +141,3 @@ def read_array_record(file: File, fields: Sequence[str], errors: str) -> Iterato
         local = os.path.join(folder, "copy.array_record")
         file.fs.get_file(file.path, local)
         yield from _local_array_record(local, file.path, fields)
-
-
-READERS = {
-    "jsonl": read_jsonl,
-    "csv": read_csv,
-    "tsv": read_tsv,
-    "parquet": read_parquet,
-    "array_record": read_array_record,
-}

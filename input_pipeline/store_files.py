@@ -26,10 +26,10 @@ class StoreWriter:
 
     def append(self, column: str, values: ArrayLike) -> None:
         """Append values to a column."""
-        values = np.asarray(values, np.int64)
-        self._files[column].write(values.astype(self._types[column]).tobytes())
+        values = np.asarray(values).astype(self._types[column])
+        self._files[column].write(values.tobytes())
         self._lengths[column] += len(values)
-        self._totals[column] += int(values.sum())
+        self._totals[column] += int(values.sum(dtype=np.int64))
 
     def length(self, column: str) -> int:
         """Number of values in a column so far."""

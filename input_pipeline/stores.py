@@ -6,17 +6,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from input_pipeline.sources import (
-    SourceSpec,
-    fingerprint,
-    read_documents,
-    read_examples,
-    read_pairs,
-)
-from input_pipeline.token_store import ExampleStore, TokenStore, build_example_store, build_store
+from input_pipeline.example_store import ExampleStore, build_example_store
+from input_pipeline.sources import SourceSpec, fingerprint, read_documents, read_records
+from input_pipeline.task import Task
+from input_pipeline.token_store import TokenStore, build_store
 from input_pipeline.tokenizers import Tokenizer
 
-_STORE_VERSION = 1  # part of every store's name: raise it when what a store holds changes
+_STORE_VERSION = 2  # part of every store's name: raise it when what a store holds changes
 
 
 def digest(*parts: object) -> str:
@@ -44,16 +40,11 @@ def text_store(
 
 
 def example_store(
-    spec: SourceSpec, tokenizer: Tokenizer, cache_dir: Path, labels: Sequence[str]
+    spec: SourceSpec, tokenizer: Tokenizer, cache_dir: Path, task: Task, labels: Sequence[str]
 ) -> ExampleStore:
-    """Give the store of a source's labelled examples, built on first use."""
-    folder = _folder(cache_dir, spec, tokenizer, "examples", labels)
-    return build_example_store(folder, read_examples(spec), tokenizer, labels)
-
-
-def pair_store(
-    spec: SourceSpec, tokenizer: Tokenizer, cache_dir: Path, source: str, target: str
-) -> ExampleStore:
-    """Give the store of a text-to-text task, built on first use; its one label is ""."""
-    folder = _folder(cache_dir, spec, tokenizer, "pairs", source, target)
-    return build_example_store(folder, read_pairs(spec, source, target), tokenizer, [""])
+    """Give the store of what a task makes of a source's records, built on first use."""
+    layout = [task.fields, task.arrays, task.numbers]
+    folder = _folder(cache_dir, spec, tokenizer, "examples", task.identity, layout, labels)
+    encode = lambda records: task.encode(records, tokenizer, labels)  # noqa: E731
+    records = read_records(spec, task.fields)
+    return build_example_store(folder, records, encode, task.arrays, task.numbers)

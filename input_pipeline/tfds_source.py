@@ -92,7 +92,7 @@ def read(name: str, split: str, data_dir: str, fields: list[str]) -> Iterator[Re
         if field not in features:
             raise DataError(
                 f"TFDS data set '{name}' has no field '{field}', only {', '.join(features)};"
-                " set --config.data.text_field, text_b_field or label_field"
+                " name the right one in --config.data (text_field, text_b_field, label_field, ...)"
             )
     source = builder.as_data_source(split=split)
     for start in range(0, count, _BATCH):
@@ -103,6 +103,7 @@ def read(name: str, split: str, data_dir: str, fields: list[str]) -> Iterator[Re
 
 
 def _value(feature: tfds.features.FeatureConnector, value: object, where: str) -> object:
+    """Plain Python: class labels as their names, also within lists and objects."""
     if isinstance(feature, tfds.features.ClassLabel):
         if value < 0:
             raise DataError(
@@ -110,4 +111,13 @@ def _value(feature: tfds.features.FeatureConnector, value: object, where: str) -
                 " choose another split with --config.data.split or eval_split"
             )
         return feature.int2str(int(value))
+    inner = getattr(feature, "feature", None)
+    if isinstance(value, dict):
+        parts = inner or feature
+        return {
+            key: _value(tfds.features.Sequence(parts[key]) if inner else parts[key], item, where)
+            for key, item in value.items()
+        }
+    if inner is not None:
+        return [_value(inner, item, where) for item in value]
     return value.item() if hasattr(value, "item") else value

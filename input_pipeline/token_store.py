@@ -1,14 +1,12 @@
 """Token stores: a corpus tokenised once, in memory-mapped files, found again in O(1).
 
-A text store is a folder of
+A store is a folder of
     tokens.bin          uint16 or uint32 [tokens]; a document ends with the tokenizer's end token
     documents.bin       int64 [documents + 1], where each begins, and the end
     document_bytes.bin  int64 [documents], length of its text in UTF-8
     sentences.bin       int64 [sentences + 1], if asked for (then without end tokens: rows of
                         sentences never run into the next document)
     meta.json           counts and sizes
-An example store is tokens.bin, bounds.bin (int64 [2 * examples + 1]: text a of example i lies at
-bounds[2i]:bounds[2i+1], text b at bounds[2i+1]:bounds[2i+2]), labels.bin (int32) and meta.json.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +16,7 @@ import numpy as np
 
 from input_pipeline.errors import DataError
 from input_pipeline.sentences import split_sentences
-from input_pipeline.sources import Document, Example
+from input_pipeline.sources import Document
 from input_pipeline.store_files import StoreWriter, build_once, read_column, read_meta
 from input_pipeline.tokenizers import Tokenizer
 
@@ -57,36 +55,12 @@ class TokenStore:
         return round(float(np.sum(self.document_bytes[first:last] * (inside / (ends - begins)))))
 
 
-class ExampleStore:
-    """Tokenised labelled examples on disk, memory-mapped.
-
-    Attributes:
-        tokens: uint16 or uint32 [N].
-        bounds: int64 [2 * E + 1], see the module's text.
-        labels: int32 [E], indices into label_names.
-        label_names: the labels' names in order.
-        meta: tokens, bytes, examples, label_names, vocab_size, tokenizer.
-    """
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.meta = read_meta(folder)
-        self.tokens = read_column(folder, "tokens")
-        self.bounds = read_column(folder, "bounds")
-        self.labels = read_column(folder, "labels")
-        self.label_names: tuple[str, ...] = tuple(self.meta["label_names"])
-
-    def __len__(self) -> int:
-        """Return the number of examples."""
-        return len(self.labels)
-
-
-def _chunks(items: Iterable, size) -> Iterator[list]:
-    """Group items until `size(item)` bytes add up to a chunk."""
+def _chunks(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Group documents until their texts add up to a chunk."""
     chunk, total = [], 0
-    for item in items:
-        chunk.append(item)
-        total += size(item)
+    for document in documents:
+        chunk.append(document)
+        total += len(document.text)
         if total >= _CHUNK_BYTES or len(chunk) >= _CHUNK_TEXTS:
             yield chunk
             chunk, total = [], 0
@@ -153,7 +127,7 @@ def build_store(
 
     def write(writer: StoreWriter) -> dict:
         builder = _TextStoreBuilder(writer, tokenizer, sentences)
-        for chunk in _chunks(documents, lambda document: len(document.text)):
+        for chunk in _chunks(documents):
             builder.add(chunk)
         builder.close()
         if not writer.length("documents"):
@@ -172,60 +146,7 @@ def build_store(
     columns = {"documents": np.int64, "document_bytes": np.int64}
     if sentences:
         columns["sentences"] = np.int64
-    _build(folder, columns, tokenizer, write)
-    return TokenStore(folder)
-
-
-def build_example_store(
-    folder: Path, examples: Iterable[Example], tokenizer: Tokenizer, label_names: Sequence[str]
-) -> ExampleStore:
-    """Tokenise labelled examples into a store at `folder`, or open the one that is there.
-
-    Streams and is atomic, as `build_store`.
-
-    Args:
-        folder: where the store goes; its name must identify source, tokenizer and labels.
-        examples: labelled texts or pairs; not read where the store exists.
-        tokenizer: its ids are stored.
-        label_names: the allowed labels; a label is stored as its index here.
-
-    Raises:
-        DataError: a label outside `label_names` (names file and line), or no example.
-    """
-    index = {name: number for number, name in enumerate(label_names)}
-
-    def write(writer: StoreWriter) -> dict:
-        position = total_bytes = 0
-        for chunk in _chunks(examples, lambda e: len(e.text) + len(e.text_b or "")):
-            texts = [text for example in chunk for text in (example.text, example.text_b or "")]
-            encoded = tokenizer.encode_batch(texts)
-            for example in chunk:
-                if example.label not in index:
-                    raise DataError(
-                        f"{example.where} has the label '{example.label}', which is not among"
-                        f" {', '.join(map(repr, label_names))}; mend it or set --config.data.labels"
-                    )
-            writer.append("labels", [index[example.label] for example in chunk])
-            lengths = np.array([len(ids) for ids in encoded], np.int64)
-            writer.append("bounds", position + np.cumsum(lengths) - lengths)
-            writer.append("tokens", np.concatenate(encoded))
-            position += int(lengths.sum())
-            total_bytes += sum(len(text.encode("utf-8")) for text in texts)
-        if not writer.length("labels"):
-            raise DataError(f"there is no example for '{folder.name}'; check the source")
-        writer.append("bounds", [position])
-        return {
-            "tokens": position,
-            "bytes": total_bytes,
-            "examples": writer.length("labels"),
-            "label_names": list(label_names),
-        }
-
-    _build(folder, {"bounds": np.int64, "labels": np.int32}, tokenizer, write)
-    return ExampleStore(folder)
-
-
-def _build(folder: Path, columns: dict, tokenizer: Tokenizer, write) -> None:
     token_type = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
     extra = {"vocab_size": tokenizer.vocab_size, "tokenizer": tokenizer.fingerprint}
     build_once(folder, {"tokens": token_type, **columns}, lambda w: write(w) | extra)
+    return TokenStore(folder)

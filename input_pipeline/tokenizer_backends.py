@@ -28,6 +28,9 @@ class Backend(Protocol):
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Give int32 ids [N] of each text."""
 
+    def offsets(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Give int32 [N, 2] of each text: the characters that each id is of."""
+
     def decode(self, ids: Sequence[int]) -> str:
         """Give the text of ids, without special tokens."""
 
@@ -64,6 +67,10 @@ class HFBackend:
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(encoding.ids, np.int32) for encoding in encodings]
 
+    def offsets(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Give int32 [N, 2] of each text: the characters of each id."""
+        return spans(self._tokenizer, texts)
+
     def decode(self, ids: Sequence[int]) -> str:
         """Give the text of ids, without special tokens."""
         return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)
@@ -87,6 +94,12 @@ class HFBackend:
         return HFBackend(tokenizer)
 
 
+def spans(tokenizer: hf.Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
+    """Give int32 [N, 2] of each text: the characters of each id."""
+    encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    return [np.array(encoding.offsets, np.int32).reshape(-1, 2) for encoding in encodings]
+
+
 class SentencePieceBackend:
     """A SentencePiece model, run by its own library; unigram ones see `tokenizer_unigram`."""
 
@@ -106,6 +119,18 @@ class SentencePieceBackend:
         threads = min(len(texts), os.cpu_count() or 1)
         encoded = self._processor.encode(list(texts), out_type=int, num_threads=max(1, threads))
         return [np.array(ids, np.int32) for ids in encoded]
+
+    def offsets(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Give int32 [N, 2] of each text: the characters of each id."""
+        return [self._spans(text) for text in texts]
+
+    def _spans(self, text: str) -> np.ndarray:
+        """The library counts bytes; a character is at every byte that continues none."""
+        data = np.frombuffer(text.encode("utf-8"), np.uint8)
+        character = np.cumsum(np.append((data & 0xC0) != 0x80, True)) - 1
+        pieces = self._processor.encode(text, return_type="proto").pieces
+        spans = np.array([(piece.begin, piece.end) for piece in pieces], np.int64)
+        return character[spans.reshape(-1, 2)].astype(np.int32)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Give the text of ids, without special tokens."""
@@ -168,6 +193,10 @@ class CharBackend:
                     " that has it"
                 )
         return np.array([self._ids[code] for code in unique.tolist()], np.int32)[inverse]
+
+    def offsets(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Give int32 [N, 2] of each text: id i is of character i."""
+        return [np.arange(len(text), dtype=np.int32)[:, None] + [[0, 1]] for text in texts]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Give the text of ids."""

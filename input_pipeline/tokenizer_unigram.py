@@ -14,7 +14,7 @@ import numpy as np
 import tokenizers as hf
 from sentencepiece import sentencepiece_model_pb2 as sp
 
-from input_pipeline.tokenizer_backends import Backend, SentencePieceBackend, control_pieces
+from input_pipeline.tokenizer_backends import Backend, SentencePieceBackend, control_pieces, spans
 
 # Of the vocabularies in use only XLNet's has these pieces: end of document, end of paragraph.
 XLNET_PIECES = {"<eod>", "<eop>"}
@@ -50,6 +50,10 @@ class UnigramBackend(SentencePieceBackend):
         if self._held > _REMEMBERED:
             self._forget()
         return found
+
+    def offsets(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Give int32 [N, 2] of each text: the characters of each id."""
+        return spans(self._pipeline, texts)
 
     def _learn(self, known: dict[str, bytes], new: Iterable[str]) -> None:
         new = list(new)

@@ -74,6 +74,10 @@ class Tokenizer:
         """Give int32 ids [N] of each text, without special tokens; runs on all cores."""
         return self._backend.encode_batch(texts) if texts else []
 
+    def offsets(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Give int32 [N, 2] of each text: begin and end, in characters, of each of its ids."""
+        return self._backend.offsets(texts) if texts else []
+
     def decode(self, ids: Sequence[int]) -> str:
         """Give the text of ids; special tokens are left out."""
         return self._backend.decode(ids)

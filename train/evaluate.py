@@ -8,6 +8,7 @@ Where tokens are predicted, the loss of the unigram predictor stands beside the 
 guessing by frequency alone would reach. For next-token prediction also: bits a byte of text.
 """
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -21,11 +22,11 @@ from absl import flags
 
 from input_pipeline.pipeline import eval_batches, train_batches
 from train import baselines, metrics
+from train.answers import answers
 from train.checkpoint import abstract, load_parts
 from train.cli import command
 from train.errors import UserError
 from train.mesh import to_devices
-from train.program import Program
 from train.setup import Setup, enable_compilation_cache, set_up
 from train.workdir import read_config, write_text
 
@@ -51,19 +52,40 @@ def held_out(setup: Setup) -> dict[str, Batches]:
     }
 
 
-def evaluate(
-    program: Program, params: Any, splits: dict[str, Batches], rows: int
-) -> tuple[dict[str, float], dict[str, dict[str, np.ndarray]]]:
-    """Goes once through each split.
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What an evaluation found.
 
-    Returns:
-      Exact means, as ``{split/name: value}`` ("eval/loss", ...); and for each split what the
-      objective predicts, example by example in the split's order ({} where it predicts nothing).
-
-    A model with memory begins each split with an empty one and carries it through the batches, of
-    `rows` rows: the training's own memory has no part in it.
+    Attributes:
+      metrics: ``{split/name: value}``, exact means ("eval/loss", ...) and the task's own.
+      arrays: of the split "eval": what is predicted, row by row in order; {} for nothing.
+      lines: of the split "eval": a JSON-able dict for each prediction; [] for none.
     """
-    flat, predictions = {}, {}
+
+    metrics: dict[str, float]
+    arrays: dict[str, np.ndarray]
+    lines: list[dict[str, Any]]
+
+    def save(self, workdir: pathlib.Path) -> None:
+        """Writes predictions.jsonl; for tasks with a right answer a row also predictions.npz."""
+        if self.lines:
+            text = "".join(json.dumps(line) + "\n" for line in self.lines)
+            write_text(workdir / "predictions.jsonl", text)
+        if {"predictions", "labels"} <= self.arrays.keys():
+            correct = self.arrays["predictions"] == self.arrays["labels"]
+            np.savez(workdir / "predictions.npz", correct=correct, **self.arrays)
+
+
+def evaluate(setup: Setup, params: Any, splits: dict[str, Batches]) -> Found:
+    """Goes once through each split, and has held-out records answered where that is asked for.
+
+    A model with memory begins each split with an empty one and carries it through the batches:
+    the training's own memory has no part in it.
+    """
+    program, config = setup.program, setup.config
+    rows, objective = config.evaluation.batch_size or config.batch_size, program.objective
+    flat, predictions, lines = {}, {}, []
+    records = functools.cache(setup.data.records)
     for name, batches in splits.items():
         carry, found, outputs = program.carry(rows), [], []
         for batch in batches():
@@ -71,9 +93,18 @@ def evaluate(
             values, carry, output = program.eval_step(params, batch, carry)
             found.append(values)
             outputs.append(jax.device_get(output))
-        flat |= metrics.means(metrics.add(found), name, program.objective.losses)
+        flat |= metrics.means(metrics.add(found), name, objective.losses)
         predictions[name] = _examples(outputs)
-    return flat, predictions
+        if hasattr(objective, "finalize"):
+            own = objective.finalize(
+                predictions[name], records, setup.tokenizer, setup.data.label_names
+            )
+            flat |= {f"{name}/{key}": value for key, value in own[0].items()}
+            lines = lines or own[1]  # of "eval", the first
+    if config.evaluation.generate and splits:
+        own, lines = answers(setup, params, config.evaluation.generate)
+        flat |= {f"eval/{key}": value for key, value in own.items()}
+    return Found(flat, predictions.get("eval", {}), lines)
 
 
 def _examples(outputs: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -83,11 +114,6 @@ def _examples(outputs: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     arrays = {key: np.concatenate([output[key] for output in outputs]) for key in outputs[0]}
     real = arrays.pop("weights") > 0
     return {key: value[real] for key, value in arrays.items()}
-
-
-def save_predictions(predictions: dict[str, np.ndarray], path: pathlib.Path) -> None:
-    """Writes predictions, labels and `correct` (0/1), example by example, as one .npz file."""
-    np.savez(path, correct=predictions["predictions"] == predictions["labels"], **predictions)
 
 
 def compare(setup: Setup, found: dict[str, float], splits: dict[str, Batches]) -> dict[str, float]:
@@ -136,11 +162,10 @@ def _run(values: flags.FlagValues) -> None:
         raise UserError(f"{workdir} holds no text out; name one to evaluate on with --source.")
     program = setup.program
     params = load_parts(workdir, abstract(program.model.shapes, program.shardings.params))
-    rows = config.evaluation.batch_size or config.batch_size
-    figures, _ = evaluate(program, params, splits, rows)
+    figures = evaluate(setup, params, splits).metrics
     figures |= compare(setup, figures, splits)
     for name, value in figures.items():
-        print(f"{name:<34} {value:.4f}")
+        print(f"{name:<34} {metrics.shown(value)}")
     if values.json:
         write_text(pathlib.Path(values.json), json.dumps(figures, indent=1))
 

@@ -70,7 +70,7 @@ def export_weights(
         )
     # A head without parameters of its own (tied weights) leaves no trace but the objective.
     known = config.objective.name in objectives.NAMES
-    predicts = known and objectives.build(config, 0).head().lm
+    predicts = known and bool(objectives.load(config).predicts)
     names = tuple(head) or (("lm",) if predicts else ())
     architecture = architecture_of(layout, names)
     classes = _classes(head)

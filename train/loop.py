@@ -20,9 +20,10 @@ from ml_collections import ConfigDict
 from input_pipeline.pipeline import train_batches
 from train import metrics
 from train import workdir as folders
+from train.answers import METRICS
 from train.checkpoint import Checkpoints, abstract
 from train.errors import Diverged, UserError
-from train.evaluate import evaluate, held_out, save_predictions
+from train.evaluate import Found, evaluate, held_out
 from train.mesh import to_devices
 from train.optimizer import learning_rates
 from train.peak import matrix_peak
@@ -104,7 +105,7 @@ class _Run:
         state, start = self._first_state()
         self.splits = held_out(self.setup)
         self.last_eval: dict[str, float] = {}
-        self.predictions: dict[str, dict[str, np.ndarray]] = {}
+        self.found: Found | None = None
         self._check_metric(state)
         self.rates = learning_rates(config.optimizer, config.steps)
         self.peak = program.mesh.size * matrix_peak(config.model.dtype)
@@ -119,8 +120,8 @@ class _Run:
             state, step = self._steps(state, start)
             if step == config.steps and not self.last_eval:
                 self._evaluate(step, state)
-            if main and self.predictions.get("eval"):
-                save_predictions(self.predictions["eval"], self.workdir / "predictions.npz")
+            if main and self.found:
+                self.found.save(self.workdir)
         finally:
             self.writer.close()
             self.bar.close()
@@ -230,16 +231,16 @@ class _Run:
         if not self.splits:
             return None
         began = time.perf_counter()
-        config = self.setup.config
-        rows = config.evaluation.batch_size or config.batch_size
-        found = evaluate(self.setup.program, state.params, self.splits, rows)
-        self.last_eval, self.predictions = found
+        self.found = evaluate(self.setup, state.params, self.splits)
+        self.last_eval = self.found.metrics
         self.writer.write(step, self.last_eval)
         self.clock += time.perf_counter() - began
         main = {
             k: v for k, v in self.last_eval.items() if k.startswith("eval/") and k.count("/") == 1
         }
-        self.bar.say(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in main.items()))
+        self.bar.say(
+            f"step {step}: " + ", ".join(f"{k} {metrics.shown(v)}" for k, v in main.items())
+        )
         return self._new_best(step)
 
     def _check_metric(self, state: State) -> None:
@@ -254,7 +255,9 @@ class _Run:
         }
         carry = jax.eval_shape(lambda: program.carry(len(batch["tokens"])))
         found, *_ = jax.eval_shape(program.eval_step, state.params, batch, carry)
-        known = sorted({f"{name}/{metric}" for metric in [*found, "loss"]})
+        own = [*getattr(program.objective, "metrics", ())]
+        own += METRICS if self.setup.config.evaluation.generate else ()
+        known = sorted({f"{name}/{metric}" for metric in [*found, "loss", *own]})
         rule = self.setup.config.evaluation
         if rule.metric not in known:
             raise UserError(
@@ -265,6 +268,8 @@ class _Run:
     def _new_best(self, step: int) -> dict[str, Any] | None:
         rule = self.setup.config.evaluation
         value, best = self.last_eval[rule.metric], self.checkpoints.best()
+        if math.isnan(value):  # an undefined metric is no best
+            return None
         sign = 1 if rule.higher_is_better else -1
         if best is not None and best["step"] < step and sign * value <= sign * best["value"]:
             return None

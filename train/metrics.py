@@ -1,6 +1,7 @@
 """Metrics: (sum, weight) pairs until they are written to metrics.jsonl and TensorBoard."""
 
 import json
+import math
 import os
 import pathlib
 import warnings
@@ -33,6 +34,11 @@ def means(
     flat = {n: value / weight if weight else float("nan") for n, (value, weight) in total.items()}
     flat["loss"] = sum(flat[name] for name in losses)
     return {f"{prefix}/{name}": value for name, value in flat.items()}
+
+
+def shown(value: float) -> str:
+    """A metric for people; one that is not defined on the data at hand is called so."""
+    return "undefined" if math.isnan(value) else f"{value:.4f}"
 
 
 class Writer:

@@ -53,10 +53,11 @@ class Program:
 
 # What neither the model, nor the step, nor its compilation depends on.
 NOT_COMPILED = (
-    "seed", "steps", "init_from", "data", "tokenizer", "evaluation", "checkpoint", "logging",
+    "seed", "steps", "epochs", "init_from", "data", "tokenizer", "evaluation", "checkpoint",
+    "logging",
 )  # fmt: skip
 # Of config.optimizer: they make the learning rate, which is an argument of the step.
-NOT_COMPILED_RATE = ("learning_rate", "schedule", "warmup_steps", "end_factor")
+NOT_COMPILED_RATE = ("learning_rate", "schedule", "warmup_steps", "warmup_share", "end_factor")
 
 
 def make_program(config: ConfigDict, num_labels: int) -> Program:

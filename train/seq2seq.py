@@ -8,7 +8,7 @@ import numpy as np
 
 from model.heads import Heads
 from model.t5 import START  # whatever the tokenizer calls it
-from train.objectives import Pair, accuracy, cross_entropy_and_z, pad
+from train.objectives import Pair, accuracy, cross_entropy_and_z, pad, smoothed_cross_entropy
 
 
 def end_of_text(tokenizer: Any) -> np.ndarray:
@@ -55,13 +55,14 @@ def make_row(
 
 
 class TeacherForced:
-    """What the objectives of encoder-decoders have in common; a dataclass adds `z_loss` and rows.
+    """What the objectives of encoder-decoders have in common; a dataclass adds the rows.
 
     The decoder reads the target, moved by one, and predicts it. `source_ends`: whether the
     encoder's text has an end token.
     """
 
     z_loss: float
+    label_smoothing: ClassVar[float] = 0.0
     losses: ClassVar[tuple[str, ...]] = ("cross_entropy", "z_loss")
     predicts: ClassVar[str] = "decoder"
     source_ends: ClassVar[bool] = True
@@ -81,5 +82,8 @@ class TeacherForced:
         """Mean negative log-likelihood of the targets, in nats, and `z_loss` times log(Z)^2."""
         logits = apply(params, batch, rng)["logits"]
         targets = (logits, batch["targets"], batch["weights"])
-        losses = cross_entropy_and_z(*targets, self.z_loss)
-        return dict(zip(self.losses, losses, strict=True)), {"accuracy": accuracy(*targets)}, carry
+        loss, z_loss = cross_entropy_and_z(*targets, self.z_loss)
+        if rng is not None and self.label_smoothing:
+            loss = smoothed_cross_entropy(*targets, self.label_smoothing)
+        losses = {"cross_entropy": loss, "z_loss": z_loss}
+        return losses, {"accuracy": accuracy(*targets)}, carry

@@ -148,6 +148,7 @@ def set_up(config: ConfigDict, workdir: pathlib.Path) -> Setup:
             "model was trained with, or a larger table."
         )
     objective = objectives.build(config, num_labels=1 if kind == "examples" else 0)
+    task = objective.task(config.data) if hasattr(objective, "task") else None
     lanes = None
     if kind == "contiguous":
         lanes = Lanes(
@@ -156,12 +157,28 @@ def set_up(config: ConfigDict, workdir: pathlib.Path) -> Setup:
             stride=objective.stride,
             bidirectional=config.objective.bidirectional,
         )
-    data = prepare_rows(config.data, tokenizer, kind, objective.window, cache, config.seed, lanes)
+    data = prepare_rows(
+        config.data, tokenizer, kind, objective.window, cache, config.seed, lanes, task
+    )
+    set_steps(config, sum(len(rows) for rows in data.train))
     if jax.process_count() > 1 and jax.process_index() == 0:
         sync_global_devices("data is ready")
     program = make_program(config, len(data.label_names))
     features = functools.partial(program.objective.features, tokenizer=tokenizer)
     return Setup(config, tokenizer, data, program, features)
+
+
+def set_steps(config: ConfigDict, rows: int) -> None:
+    """Fills in what is given in passes over `rows` rows, or as a share of the steps."""
+    if config.epochs < 0 or not 0 <= config.optimizer.warmup_share < 1:
+        raise UserError(
+            f"config.epochs {config.epochs} must not be negative, and config.optimizer."
+            f"warmup_share {config.optimizer.warmup_share} must be at least 0 and below 1."
+        )
+    if config.epochs:
+        config.steps = max(1, round(config.epochs * rows / config.batch_size))
+    if config.optimizer.warmup_share:
+        config.optimizer.warmup_steps = round(config.optimizer.warmup_share * config.steps)
 
 
 def initial_state(setup: Setup, key: jax.Array) -> State:

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from input_pipeline.config_sources import _sample, source_specs
+from input_pipeline.config_sources import _sample, eval_specs, source_specs
 from input_pipeline.contiguous import ContiguousOrder, Lanes
-from input_pipeline.dataset import _eval_specs, holdout_cut, prepare_rows, prepare_tokenizer
+from input_pipeline.dataset import holdout_cut, prepare_rows, prepare_tokenizer
 from input_pipeline.errors import DataError
 from input_pipeline.packing import ExampleRows, SentenceRows, StreamRows
 from input_pipeline.pipeline import mixture
 from input_pipeline.sources import Document, SourceSpec
 from input_pipeline.token_store import build_store
 from input_pipeline.tokenizers import train_tokenizer
+from train.objectives import classification
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789 \n."
 
@@ -24,11 +25,17 @@ def config(**changes) -> ConfigDict:
         "tasks": (), "eval_tasks": (), "mixture_cap": 0, "mixture_temperature": 1.0,
         "source": "", "weights": (), "split": "train", "eval_source": "", "eval_split": "",
         "holdout": 0.1, "document": "file", "text_field": "text", "text_b_field": "",
-        "label_field": "label", "labels": (), "errors": "strict", "data_dir": "", "cache_dir": "",
+        "label_field": "label", "labels": (), "format": "", "errors": "strict",
+        "data_dir": "", "cache_dir": "",
         "budget": 0, "prefetch": 8, "max_tokenizer_bytes": 1000,
     }  # fmt: skip
     return ConfigDict({**data, **{key: str(v) if key.endswith("source") else v
                                   for key, v in changes.items()}})  # fmt: skip
+
+
+def labelled_rows(data, tokenizer, cache_dir, seed):
+    task = classification.Objective(8, 1).task(data)
+    return prepare_rows(data, tokenizer, "examples", 0, cache_dir, seed, task=task)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +108,7 @@ def test_sources_of_one_size_are_cut_at_phases_of_their_own(tmp_path, char):
 
 def test_a_source_has_all_options_of_the_config(tmp_path):
     options = {
-        "text_field": "t", "text_b_field": "u", "label_field": "l", "document": "line",
+        "text_field": "t", "text_b_field": "u", "format": "tsv", "document": "line",
         "errors": "replace", "data_dir": "d",
     }  # fmt: skip
     data = config(source="a.txt, tfds:b,", **options)
@@ -109,9 +116,9 @@ def test_a_source_has_all_options_of_the_config(tmp_path):
         SourceSpec(name, "test", **options) for name in ("a.txt", "tfds:b")
     ]
     data.eval_source, data.split = "c.txt", "train"
-    assert [spec.split for spec in _eval_specs(data)] == ["train"]
+    assert [spec.split for spec in eval_specs(data)] == ["train"]
     data.eval_split = "dev"
-    assert [spec.split for spec in _eval_specs(data)] == ["dev"]
+    assert [spec.split for spec in eval_specs(data)] == ["dev"]
 
 
 def test_fingerprint_is_of_what_training_reads(tmp_path, char):
@@ -184,7 +191,7 @@ def test_examples_holdout_and_budget(tmp_path, char):
 
     def run(**changes):
         data = config(source=path, holdout=0.2, **changes)
-        return prepare_rows(data, char, "examples", 0, tmp_path / "cache", changes.pop("s", 0))
+        return labelled_rows(data, char, tmp_path / "cache", changes.pop("s", 0))
 
     found = run()
     (train,) = found.train
@@ -198,21 +205,21 @@ def test_examples_holdout_and_budget(tmp_path, char):
     assert len(small) == 8
     assert set(small) < set(large) < set(train.indices)
     assert run(budget=80).train[0].indices.tolist() == train.indices.tolist()
-    with pytest.raises(DataError, match="budget=81 exceeds the 80"):
+    with pytest.raises(DataError, match="budget=81 must lie between 1 and the 80"):
         run(budget=81)
     data = config(source=path, eval_source=path, budget=8)
     first, second = (
-        prepare_rows(data, char, "examples", 0, tmp_path / "cache", seed).train[0].indices.tolist()
+        labelled_rows(data, char, tmp_path / "cache", seed).train[0].indices.tolist()
         for seed in (0, 1)
     )
     assert first != second
     data.budget = 0  # nothing is held out where there is a source for it
-    assert len(prepare_rows(data, char, "examples", 0, tmp_path / "cache", 0).train[0]) == 100
+    assert len(labelled_rows(data, char, tmp_path / "cache", 0).train[0]) == 100
     data = config(source=path, holdout=0.998)
     with pytest.raises(DataError, match="leaves no example"):
-        prepare_rows(data, char, "examples", 0, tmp_path / "cache", 0)
+        labelled_rows(data, char, tmp_path / "cache", 0)
     other = train_tokenizer("char", ["!" + LETTERS], 0, lowercase=False)  # another store
-    rows = prepare_rows(config(source=path), other, "examples", 0, tmp_path / "cache", 0).train[0]
+    rows = labelled_rows(config(source=path), other, tmp_path / "cache", 0).train[0]
     assert other.decode(rows.row(0, 0, None)["tokens_a"])[0] == "t"
 
 
@@ -220,7 +227,7 @@ def test_budget_spans_sources(tmp_path, char):
     first = lines(tmp_path / "a.jsonl", ["x"] * 30)
     second = lines(tmp_path / "b.jsonl", ["y"] * 10)
     data = config(source=f"{first},{second}", holdout=0.0, budget=20)
-    found = prepare_rows(data, char, "examples", 0, tmp_path / "cache", 1)
+    found = labelled_rows(data, char, tmp_path / "cache", 1)
     assert sum(len(rows) for rows in found.train) == 20
     assert found.evaluation == {}
 
@@ -228,13 +235,13 @@ def test_budget_spans_sources(tmp_path, char):
 def test_labels(tmp_path, char):
     path = lines(tmp_path / "a.jsonl", [10, 9, 2])
     data = config(source=path, eval_source=path)
-    assert prepare_rows(data, char, "examples", 0, tmp_path, 0).label_names == ("2", "9", "10")
+    assert labelled_rows(data, char, tmp_path, 0).label_names == ("2", "9", "10")
     other = lines(tmp_path / "b.jsonl", [9, 3])
     with pytest.raises(DataError, match=r"b\.jsonl:2 has the label '3'"):
-        prepare_rows(config(source=path, eval_source=other), char, "examples", 0, tmp_path, 0)
+        labelled_rows(config(source=path, eval_source=other), char, tmp_path, 0)
     data.labels = ("9", "10")
     with pytest.raises(DataError, match=r"a\.jsonl:3 has the label '2'"):
-        prepare_rows(data, char, "examples", 0, tmp_path, 0)
+        labelled_rows(data, char, tmp_path, 0)
 
 
 def test_tokenizer_is_trained_once_then_loaded(tmp_path):

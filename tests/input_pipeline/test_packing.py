@@ -1,12 +1,15 @@
 """Ten-token goldens, by hand, for each kind of row."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from input_pipeline.errors import DataError
-from input_pipeline.packing import ChainedRows, ExampleRows, SentenceRows, StreamRows
-from input_pipeline.sources import Document, Example
-from input_pipeline.token_store import build_example_store, build_store
+from input_pipeline.example_store import build_example_store
+from input_pipeline.packing import ChainedRows, ExampleRows, PackedRows, SentenceRows, StreamRows
+from input_pipeline.sources import Document
+from input_pipeline.token_store import build_store
 from input_pipeline.tokenizers import train_tokenizer
 
 
@@ -145,11 +148,34 @@ def test_sentence_rows_need_sentences(letters, sentences):
     ]
 
 
-def test_example_and_chained_rows(char, tmp_path):
-    examples = [Example("ab", None, "x", "f:1"), Example("c", "de", "y", "f:2")]
-    store = build_example_store(tmp_path / "e", examples, char, ["x", "y"])
-    rows = ChainedRows([ExampleRows(store, np.array([1])), ExampleRows(store, np.array([0, 1]))])
+def a_store(folder, texts):
+    encode = lambda records: [[{"x": [ord(c) for c in v]}] for _, (v,) in records]  # noqa: E731
+    return build_example_store(folder, [("f", [text]) for text in texts], encode, ["x"], [])
+
+
+def test_example_and_chained_rows(tmp_path):
+    store = a_store(tmp_path / "e", ["ab", "c"])
+    rows = ChainedRows(
+        [ExampleRows(store, np.array([1])), ExampleRows(store, np.array([0, 1]), first_record=5)]
+    )
     assert len(rows) == 3
-    found = [{k: v.tolist() for k, v in rows.row(0, i, rng()).items()} for i in range(3)]
-    pair = {"tokens_a": [5], "tokens_b": [6, 7], "label": 1}
-    assert found == [pair, {"tokens_a": [3, 4], "tokens_b": [], "label": 0}, pair]
+    found = [rows.row(0, i, rng()) for i in range(3)]
+    assert [(bytes(row["x"].tolist()), row["record"]) for row in found] == [
+        (b"c", 1), (b"ab", 5), (b"c", 6),
+    ]  # fmt: skip
+
+
+def test_packed_rows(tmp_path):
+    """Next-fit; what is longer than a row has one of its own; an order is drawn by the seed."""
+    store = a_store(tmp_path / "e", ["abc", "de", "f", "ghijklm", "no", "pq"])
+    everything = ExampleRows(store, np.arange(6))
+
+    def packed(seed):
+        rows = PackedRows(everything, "x", 5, seed)
+        found = [rows.row(0, i, rng())["examples"] for i in range(len(rows))]
+        return [[bytes(one["x"].tolist()).decode() for one in row] for row in found]
+
+    assert packed(None) == [["abc", "de"], ["f"], ["ghijklm"], ["no", "pq"]]
+    assert packed(1) == packed(1) != packed(2)
+    assert sorted(itertools.chain(*packed(1))) == ["abc", "de", "f", "ghijklm", "no", "pq"]
+    assert all(len("".join(row)) <= 5 for row in packed(1) if row != ["ghijklm"])

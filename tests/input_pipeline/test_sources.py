@@ -8,7 +8,8 @@ import pytest
 
 from input_pipeline.errors import DataError
 from input_pipeline.files import PIECE_BYTES, find_files, read_pieces
-from input_pipeline.sources import SourceSpec, fingerprint, read_documents, read_examples
+from input_pipeline.sources import SourceSpec, fingerprint, read_documents, read_records
+from input_pipeline.values import as_label, as_number, as_text, as_texts
 
 ROWS = [("a fine\tday", "1"), ('the "worst" film, ever', "0"), ("naïve — café", "1")]
 
@@ -54,12 +55,11 @@ def test_record_formats(suffix, tmp_path):
     wanted = [text.replace("\t", " ") if suffix == "tsv" else text for text, _ in ROWS]
     spec = SourceSpec(path)
     assert texts(spec) == wanted
-    examples = list(read_examples(spec))
-    assert [e.text for e in examples] == wanted
-    assert [e.label for e in examples] == ["1", "0", "1"]
-    assert all(e.text_b is None for e in examples)
+    where, values = zip(*read_records(spec, ("label", "text")), strict=True)
+    assert [text for _, text in values] == wanted
+    assert [str(label) for label, _ in values] == ["1", "0", "1"]
     first_line = 2 if suffix in ("csv", "tsv") else 1
-    assert [e.where for e in examples] == [f"{path}:{first_line + i}" for i in range(3)]
+    assert list(where) == [f"{path}:{first_line + i}" for i in range(3)]
     with pytest.raises(DataError, match=r"no field 'nonsense'.*'text'"):
         texts(SourceSpec(path, text_field="nonsense"))
 
@@ -69,9 +69,10 @@ def test_more_records_than_are_read_at_once(suffix, tmp_path, monkeypatch):
     rows = [(f"text {i}", str(i)) for i in range(600)]
     monkeypatch.setitem(globals(), "ROWS", rows)
     write_rows(suffix, str(tmp_path / f"rows.{suffix}"))
-    examples = list(read_examples(SourceSpec(str(tmp_path / f"rows.{suffix}"))))
-    assert [(e.text, e.label) for e in examples] == rows
-    assert examples[-1].where.endswith(":600")
+    spec = SourceSpec(str(tmp_path / f"rows.{suffix}"))
+    where, values = zip(*read_records(spec, ("text", "label")), strict=True)
+    assert [(text, str(label)) for text, label in values] == rows
+    assert where[-1].endswith(":600")
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "tsv", "parquet"])
@@ -93,21 +94,19 @@ def test_remote_array_record(tmp_path):
 def test_csv_where_is_a_records_first_line(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text('text,label\n"two\nlines",x\nlast,y\n')
-    examples = list(read_examples(SourceSpec(str(path))))
-    assert [(e.text, e.where) for e in examples] == [
-        ("two\nlines", f"{path}:2"),
-        ("last", f"{path}:4"),
+    assert list(read_records(SourceSpec(str(path)), ("text",))) == [
+        (f"{path}:2", ["two\nlines"]),
+        (f"{path}:4", ["last"]),
     ]
 
 
 def test_tsv_without_header_and_pairs(tmp_path):
     path = tmp_path / "cola.tsv"
     path.write_text('gj04\t1\t\tOur "friends" won.\nbc01\t0\t*\tThem ran.\n')
-    spec = SourceSpec(str(path), text_field="3", text_b_field="0", label_field="1")
-    found = [(e.text, e.text_b, e.label) for e in read_examples(spec)]
-    assert found == [('Our "friends" won.', "gj04", "1"), ("Them ran.", "bc01", "0")]
+    found = [values for _, values in read_records(SourceSpec(str(path)), ("3", "0", "1"))]
+    assert found == [['Our "friends" won.', "gj04", "1"], ["Them ran.", "bc01", "0"]]
     with pytest.raises(DataError, match=r"cola\.tsv:1 has 4 columns"):
-        list(read_examples(SourceSpec(str(path), text_field="7", label_field="1")))
+        list(read_records(SourceSpec(str(path)), ("7", "1")))
 
 
 def test_document_units(tmp_path):
@@ -170,10 +169,21 @@ def test_both_texts_of_a_pair_are_documents(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "one", "other": "two", "label": 0.5}\n')
     spec = SourceSpec(str(tmp_path / "a.jsonl"), text_b_field="other")
     assert [(d.text, d.new) for d in read_documents(spec)] == [("one", True), ("two", True)]
-    assert [e.label for e in read_examples(spec)] == ["0.5"]
-    (tmp_path / "a.jsonl").write_text('{"text": "one", "label": null}\n')
-    with pytest.raises(DataError, match=r"a\.jsonl:1 holds NoneType; a label must be"):
-        list(read_examples(SourceSpec(str(tmp_path / "a.jsonl"))))
+
+
+def test_values_are_checked():
+    assert as_label(0.5, "label", "a:1") == "0.5"
+    assert as_number(" 2.5", "label", "a:1") == 2.5
+    assert as_texts(["a", "b"], "words", "a:1") == ["a", "b"]
+    for check, value, words in [
+        (as_label, None, "'label' of a:1 holds NoneType; a label must be"),
+        (as_text, 3, "'label' of a:1 holds int, not text"),
+        (as_texts, ["a", 3], "must be a list of texts"),
+        (as_number, "high", "'high', which is no number"),
+        (as_number, "nan", "which is no number"),
+    ]:
+        with pytest.raises(DataError, match=words):
+            check(value, "label", "a:1")
 
 
 def test_bytes_of_a_column_are_text_in_utf8(tmp_path):
@@ -191,8 +201,8 @@ def test_globs_are_in_order_and_columns_may_be_named_by_numbers(tmp_path):
     (tmp_path / "dir.tsv").mkdir()
     for name in ("b", "a", "c"):
         (tmp_path / f"{name}.TSV").write_text(f"text\t2019\n\n{name}\tx\n")
-    spec = SourceSpec(f"{tmp_path}/*.[tT][sS][vV]", label_field="2019")
-    assert [(e.text, e.label) for e in read_examples(spec)] == [(n, "x") for n in "abc"]
+    spec = SourceSpec(f"{tmp_path}/*.[tT][sS][vV]")
+    assert [v for _, v in read_records(spec, ("text", "2019"))] == [[n, "x"] for n in "abc"]
 
 
 @pytest.mark.parametrize(
@@ -253,7 +263,7 @@ def test_bad_files(name, content, message, tmp_path):
     if message is None:  # the text is there, the label is not
         assert texts(spec) == ["x", "y"]
         with pytest.raises(DataError, match=r"a\.tsv:3 has 1 columns"):
-            list(read_examples(spec))
+            list(read_records(spec, ("text", "label")))
         return
     with pytest.raises(DataError, match=message) as caught:
         texts(spec)
@@ -267,7 +277,7 @@ def test_folder_unknown_protocol_and_unlabelled(tmp_path):
         texts(SourceSpec("nosuch://bucket/a.txt"))
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(DataError, match="plain text and has no fields"):
-        list(read_examples(SourceSpec(str(tmp_path / "a.txt"))))
+        list(read_records(SourceSpec(str(tmp_path / "a.txt")), ("text",)))
 
 
 def test_fingerprint_follows_content_and_options(tmp_path):

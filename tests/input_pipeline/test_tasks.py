@@ -10,11 +10,12 @@ from input_pipeline.dataset import prepare_rows
 from input_pipeline.errors import DataError
 from input_pipeline.mixture import mixture_rates
 from input_pipeline.pipeline import mixture
-from input_pipeline.sources import SourceSpec, read_pairs
-from input_pipeline.tasks import prepare_tasks
+from input_pipeline.sources import SourceSpec, read_records
+from input_pipeline.task import Templates
 from input_pipeline.tokenizers import load_tokenizer, train_tokenizer
 from tests.input_pipeline.test_dataset import LETTERS, config
 from tests.input_pipeline.test_tokenizers import TEXT, vocab  # noqa: F401
+from train.objectives import text_to_text
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +32,25 @@ def sums(tmp_path):
     return str(path)
 
 
+PAIRS = text_to_text.Objective(8, 8, 0.0).task(None)
+
+
+def filled(path, *texts):
+    templates = Templates(*texts)
+    return [templates.fill(r)[1] for r in read_records(SourceSpec(str(path)), templates.fields)]
+
+
 def test_templates(sums, tmp_path):
-    pairs = list(read_pairs(SourceSpec(sums), "{{sum}} {a}+{b}", "{sum}!"))
-    assert [(pairs[3].text, pairs[3].text_b)] == [("{sum} 3+1.5", "4!")]
+    pairs = filled(sums, "{{sum}} {a}+{b}", "{sum}!")
+    assert pairs[3] == ["{sum} 3+1.5", "4!"]
     assert len(pairs) == 20
     table = tmp_path / "t.tsv"
     table.write_text("x\ty\nu\tv\n")  # without a header: columns by number
-    pairs = list(read_pairs(SourceSpec(str(table)), "q: {1} {0}", "{0}"))
-    assert [(p.text, p.text_b) for p in pairs] == [("q: y x", "x"), ("q: v u", "u")]
+    assert filled(table, "q: {1} {0}", "{0}") == [["q: y x", "x"], ["q: v u", "u"]]
+    (tmp_path / "t.jsonl").write_text('{"a": ["one.", "two."], "b": {}}\n')
+    assert filled(tmp_path / "t.jsonl", "{a}", "x") == [["one. two.", "x"]]
+    with pytest.raises(DataError, match=r"'b' of .* holds dict, not text"):
+        filled(tmp_path / "t.jsonl", "{a}", "{b}")
     for template, words in [
         ("{a", "expected '}'"),
         ("{}", "plainly"),
@@ -46,37 +58,43 @@ def test_templates(sums, tmp_path):
         ("{c}", "no field 'c'"),
     ]:
         with pytest.raises(DataError, match=words):
-            list(read_pairs(SourceSpec(sums), template, "{sum}"))
+            filled(sums, template, "{sum}")
+
+
+def pair_rows(data, tokenizer, cache_dir):
+    return prepare_rows(data, tokenizer, "pairs", 0, cache_dir, 0, task=PAIRS)
 
 
 def test_pairs_are_rows(sums, char, tmp_path):
     data = config(tasks=((sums, "{a}+{b}=?", "{sum}"),), holdout=0.25)
-    found = prepare_rows(data, char, "pairs", 0, tmp_path / "c", 0)
+    found = pair_rows(data, char, tmp_path / "c")
     (train,), held = found.train, found.evaluation["eval"]
     rows = [train.row(0, i, None) for i in range(15)] + [held.row(0, i, None) for i in range(5)]
     texts = {char.decode(row["tokens_a"]) + char.decode(row["tokens_b"]) for row in rows}
     assert texts == {f"{i}+{i / 2}=?{i + i // 2}" for i in range(20)}
     assert found.summary["sources"][0]["examples"] == 20
+    records = found.records()
+    for row in rows[15:]:  # a held-out row names its record
+        assert char.decode(row["tokens_b"]) == records[row["record"]][1][1]
     data = config(tasks=data.tasks, eval_tasks=data.tasks, eval_split="dev")
-    specs, _, rows, evaluation = prepare_tasks(data, char, tmp_path / "c")
-    assert [len(part) for part in rows] == [len(part) for _, part in evaluation] == [20]
-    assert [spec.split for spec in (*specs, evaluation[0][0])] == ["train", "dev"]
+    found = pair_rows(data, char, tmp_path / "c")
+    assert [len(part) for part in found.train] == [len(found.evaluation["eval"])] == [20]
     data = config(tasks=data.tasks, holdout=0.28)
-    assert len(prepare_tasks(data, char, tmp_path / "c")[3][0][1]) == 6
+    assert len(pair_rows(data, char, tmp_path / "c").evaluation["eval"]) == 6
     for key in ("eval_source", "eval_split"):
         with pytest.raises(DataError, match=r"on --config\.data\.eval_tasks, not on"):
-            prepare_rows(config(tasks=data.tasks, **{key: sums}), char, "pairs", 0, tmp_path, 0)
+            pair_rows(config(tasks=data.tasks, **{key: sums}), char, tmp_path)
     with pytest.raises(DataError, match="no text-to-text task"):
-        prepare_rows(config(), char, "pairs", 0, tmp_path / "c", 0)
+        pair_rows(config(), char, tmp_path / "c")
     with pytest.raises(DataError, match="is a triple"):
-        prepare_rows(config(tasks=(sums, "{a}", "{b}")), char, "pairs", 0, tmp_path / "c", 0)
+        pair_rows(config(tasks=(sums, "{a}", "{b}")), char, tmp_path / "c")
 
 
 def test_tasks_are_mixed_into_text(sums, char, tmp_path):
     (tmp_path / "a.txt").write_text("abcdefghij" * 100)
     tasks = ((sums, "{a}+{b}", "{sum}"), (sums, "{sum}-{b}", "{a}"))
     data = config(source=tmp_path / "a.txt", tasks=tasks, eval_tasks=tasks, mixture_cap=40)
-    found = prepare_rows(data, char, "mixture", 10, tmp_path / "c", 0)
+    found = prepare_rows(data, char, "mixture", 10, tmp_path / "c", 0, task=PAIRS)
     assert [len(rows) for rows in found.train] == [89, 20, 20]
     np.testing.assert_allclose(found.weights, [0.5, 0.25, 0.25])
     kinds = ["tokens" in rows.row(0, 0, np.random.default_rng(0)) for rows in found.train]
@@ -87,7 +105,11 @@ def test_tasks_are_mixed_into_text(sums, char, tmp_path):
     drawn = np.bincount([order[i][0] for i in range(10_000)]) / 10_000
     np.testing.assert_allclose(drawn, found.weights, atol=0.01)
     data.weights = (2, 1, 1)
-    assert prepare_rows(data, char, "mixture", 10, tmp_path / "c", 0).weights == [0.5, 0.25, 0.25]
+    assert prepare_rows(data, char, "mixture", 10, tmp_path / "c", 0, task=PAIRS).weights == [
+        0.5,
+        0.25,
+        0.25,
+    ]
 
 
 def test_rates_of_the_paper():

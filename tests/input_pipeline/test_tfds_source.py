@@ -4,7 +4,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from input_pipeline.errors import DataError
-from input_pipeline.sources import SourceSpec, fingerprint, read_documents, read_examples
+from input_pipeline.sources import SourceSpec, fingerprint, read_documents, read_records
 
 
 class ToyReviews(tfds.core.GeneratorBasedBuilder):
@@ -43,7 +43,7 @@ def data_dir(tmp_path_factory):
 def test_prepares_and_reads_without_tensorflow(data_dir):
     spec = SourceSpec("tfds:toy_reviews", data_dir=data_dir)
     assert sorted(d.text for d in read_documents(spec)) == [f"review é {i}" for i in range(5)]
-    found = {e.text: e.label for e in read_examples(spec)}
+    found = dict(values for _, values in read_records(spec, ("text", "label")))
     assert found == {f"review é {i}": ("bad", "good")[i % 2] for i in range(5)}
 
 
@@ -59,7 +59,6 @@ def test_fingerprint_tells_splits_apart(data_dir):
     [
         ("toy_reviews", {"split": "test"}, "test:0 is unlabelled"),
         ("toy_reviews", {"split": "dev"}, "no split 'dev'; it has .*train"),
-        ("toy_reviews", {"text_field": "body"}, "no field 'body', only .*text"),
         ("toy_offline", {}, r"could not be prepared \(no route\); set --config.data.data_dir"),
         ("toy_absent", {}, "'toy_absent' cannot be opened"),
     ],
@@ -67,5 +66,5 @@ def test_fingerprint_tells_splits_apart(data_dir):
 def test_complaints(name, options, message, data_dir):
     spec = SourceSpec(f"tfds:{name}", data_dir=data_dir, **options)
     with pytest.raises(DataError, match=message) as caught:
-        list(read_examples(spec))
+        list(read_records(spec, ("text", "label")))
     assert "\n" not in str(caught.value)

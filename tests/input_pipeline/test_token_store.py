@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from input_pipeline import token_store
+from input_pipeline import example_store, token_store
 from input_pipeline.errors import DataError
+from input_pipeline.example_store import build_example_store
 from input_pipeline.sentences import split_sentences
-from input_pipeline.sources import Document, Example
+from input_pipeline.sources import Document
 from input_pipeline.store_files import is_complete
-from input_pipeline.token_store import build_example_store, build_store
+from input_pipeline.token_store import build_store
 from input_pipeline.tokenizers import train_tokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -93,18 +94,19 @@ def test_bytes_of_a_part_are_in_proportion_to_its_tokens(tmp_path):
 
 def test_chunks_leave_no_trace(tmp_path, char, monkeypatch):
     documents = [Document("ab"), Document("cd", new=False), Document("e"), Document("fg")]
-    examples = [Example("ab" * i, "c", "yes", f"f:{i}") for i in range(5)]
+    records = [(f"f:{i}", ["ab" * i]) for i in range(5)]
 
     def build(name):
         folder = tmp_path / name
         store = build_store(folder / "text", documents, char, sentences=False)
-        labelled = build_example_store(folder / "examples", examples, char, ["no", "yes"])
-        assert labelled.meta["bytes"] == 25
-        arrays = (store.tokens, store.documents, labelled.tokens, labelled.bounds, labelled.labels)
-        return [array.tolist() for array in arrays], store.meta, labelled.meta
+        labelled = build_example_store(folder / "examples", records, letters, ["x"], ["n"])
+        found = [(labelled.example(i)["x"].tolist(), labelled.records[i]) for i in range(5)]
+        arrays = (store.tokens, store.documents)
+        return [array.tolist() for array in arrays], store.meta, found, labelled.meta
 
     whole = build("whole")
     monkeypatch.setattr(token_store, "_CHUNK_TEXTS", 2)
+    monkeypatch.setattr(example_store, "_CHUNK", 2)
     assert build("chunks") == whole
 
 
@@ -113,8 +115,8 @@ def test_texts_without_tokens(tmp_path):
     pieces = train_tokenizer("wordpiece", ["ab cd"] * 9, 40, lowercase=False)
     store = build_store(tmp_path / "s", [Document("\nab.\n\ncd.")], pieces, sentences=True)
     assert store.sentences.tolist() == [0, len(pieces.encode("ab.")), len(store.tokens)]
-    empty = build_example_store(tmp_path / "e", [Example("", None, "x", "f:1")], pieces, ["x"])
-    assert (len(empty), len(empty.tokens), empty.bounds.tolist()) == (1, 0, [0, 0, 0])
+    empty = build_example_store(tmp_path / "e", [("f:1", [""])], letters, ["x"], ["n"])
+    assert (len(empty), empty.sizes("x").tolist()) == (1, [0])
 
 
 def test_sentence_store(tmp_path, char):
@@ -138,23 +140,40 @@ def test_pieces_of_a_document_tokenise_as_the_whole(tmp_path):
     assert np.array_equal(store.tokens[:-1], bpe.encode(text))
 
 
-def test_example_store(tmp_path, char):
-    examples = [Example("ab", "c", "no", "f:1"), Example("", "de", "yes", "f:2")]
-    store = build_example_store(tmp_path / "s", examples, char, ["no", "yes"])
-    assert store.labels.tolist() == [0, 1]
-    assert store.bounds.tolist() == [0, 2, 3, 3, 5]
-    assert char.decode(store.tokens) == "abcde"
-    assert store.label_names == ("no", "yes")
-    with pytest.raises(DataError, match=r"f:2 has the label 'yes'.*'no', 'maybe'"):
-        build_example_store(tmp_path / "t", examples, char, ["no", "maybe"])
-    assert not list(tmp_path.glob("t*"))
+def letters(records):
+    """Each part of a text as its letters' numbers and half their count; none for "skip"."""
+    return [
+        []
+        if text == "skip"
+        else [{"x": [ord(c) for c in part], "n": len(part) / 2} for part in text.split("|")]
+        for _, (text,) in records
+    ]
+
+
+def test_example_store(tmp_path):
+    """A record gives one example, several or none."""
+    records = [("f:1", ["ab"]), ("f:2", ["skip"]), ("f:3", ["c|def"])]
+    store = build_example_store(tmp_path / "s", records, letters, ["x"], ["n"])
+    found = [store.example(i) for i in range(len(store))]
+    assert [bytes(example["x"].tolist()).decode() for example in found] == ["ab", "c", "def"]
+    assert [example["n"] for example in found] == [1.0, 0.5, 1.5]
+    assert store.records.tolist() == [0, 2, 2]
+    assert store.sizes("x").tolist() == [2, 1, 3]
+    assert {k: store.meta[k] for k in ("examples", "records", "skipped")} == {
+        "examples": 3, "records": 3, "skipped": 1,
+    }  # fmt: skip
+
+    def refuse(_):
+        raise AssertionError("the store is there")
+
+    assert len(build_example_store(tmp_path / "s", records, refuse, ["x"], ["n"])) == 3
 
 
 def test_empty_corpus(tmp_path, char):
     with pytest.raises(DataError, match="no text"):
         build_store(tmp_path / "s", [Document("")], char, sentences=False)
     with pytest.raises(DataError, match="no example"):
-        build_example_store(tmp_path / "s", [], char, ["a"])
+        build_example_store(tmp_path / "s", [("f:1", ["skip"])], letters, ["x"], ["n"])
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from input_pipeline.dataset import Prepared
 from model.api import build
 from train import objectives
 from train.benchmark import random_batch
@@ -15,6 +16,7 @@ from train.evaluate import evaluate
 from train.loop import run
 from train.mesh import to_devices
 from train.program import make_program
+from train.setup import Setup
 from train.state import State
 from train.step import train_step
 
@@ -100,11 +102,13 @@ def test_evaluation_carries_its_own_memory(tiny, noise):
     """Two batches in a row are not twice the first: the second one remembers."""
     config = tiny("xlnet", {**SIZES, "length": 24})
     program = make_program(config, 0)
+    data = Prepared([], [], {}, (), list, "", {})
+    setup = Setup(config, None, data, program, None)
     params = noise(program.model)
     batch = random_batch(config, program.objective)
     alone = {**batch, "continues": np.zeros(8, np.int32)}
     once, twice, fresh = (
-        evaluate(program, params, {"eval": lambda b=batches: b}, 8)[0]["eval/loss"]
+        evaluate(setup, params, {"eval": lambda b=batches: b}).metrics["eval/loss"]
         for batches in ([batch], [batch, batch], [batch, alone])
     )
     assert once == fresh

@@ -86,7 +86,9 @@ def test_classes_have_no_unigram(run_config, tmp_path):
         "evaluation.metric": "eval/accuracy",
     }  # fmt: skip
     run(run_config("bert", changes), tmp_path / "w", progress=False)
-    assert figures(tmp_path / "w", tmp_path).keys() == {"eval/accuracy", "eval/loss"}
+    assert figures(tmp_path / "w", tmp_path).keys() == {
+        "eval/accuracy", "eval/loss", "eval/f1", "eval/matthews"
+    }  # fmt: skip
 
 
 def test_refusals(trained, run_config, tmp_path, capsys):

@@ -216,7 +216,8 @@ def test_masked_lm_nsp_cuts_one_sentence_in_the_middle():
 
 
 def classify(tokenizer, length, first, second=()):
-    example = {"tokens_a": np.asarray(first), "tokens_b": np.asarray(second, int), "label": 1}
+    texts = {"tokens_a": np.asarray(first), "tokens_b": np.asarray(second, int)}
+    example = texts | {"label": 1, "record": 7}
     return classification.Objective(length, 2).features(example, None, tokenizer)
 
 
@@ -228,6 +229,7 @@ def test_classification_single():
         token_types=[0] * 10,
         labels=1,
         label_weights=1,
+        record=7,
     )
 
 
@@ -239,6 +241,7 @@ def test_classification_pair():
         token_types=[0] * 5 + [1] * 3 + [0] * 2,
         labels=1,
         label_weights=1,
+        record=7,
     )
 
 
@@ -358,9 +361,11 @@ def test_losses_sum_over_parts_and_leave_out_rows_without_weight():
 
 
 def test_every_objective_is_a_file_found_by_name():
-    alone = ["causal_lm", "classification", "masked_lm", "masked_lm_nsp", "permutation_lm"]
+    pretraining = ["causal_lm", "masked_lm", "masked_lm_nsp", "permutation_lm"]
     seq2seq = ["multitask", "prefix_lm", "span_corruption", "text_to_text"]
-    assert sorted(alone + seq2seq) == NAMES
+    labelled = ["classification", "extractive_qa", "multiple_choice", "regression"]
+    labelled += ["instruction", "token_classification"]
+    assert sorted([*pretraining, *seq2seq, *labelled]) == NAMES
 
 
 def test_masked_lm_of_whole_sentences():
@@ -396,6 +401,7 @@ def test_classification_of_a_pair_with_two_separators():
         "tokens_a": np.asarray([10, 11], np.int32),
         "tokens_b": np.asarray([20, 21, 22, 23], np.int32),
         "label": np.int32(1),
+        "record": 7,
     }
     row = classification.Objective(9, 2).features(example, None, tokenizer)
     assert row["tokens"].tolist() == [CLS, 10, 11, SEP, SEP, 20, 21, 22, SEP]

@@ -2,9 +2,10 @@
 
 Each module has a frozen dataclass `Objective` whose fields are filled from ``config.objective`` (or
 are `length`, `num_labels` and what `build` takes from ``config.model``), with:
-  rows: which rows it reads ("stream", "sentences", "full_sentences", "examples":
-    input_pipeline/packing.py; "contiguous": input_pipeline/contiguous.py, whose row b continues
-    row b of the step before; "pairs", or "mixture" of stream and pairs: input_pipeline/tasks.py).
+  rows: which rows it reads ("stream", "sentences", "full_sentences": input_pipeline/packing.py;
+    "contiguous": input_pipeline/contiguous.py, whose row b continues row b of the step before;
+    "examples", "pairs" (by config.data.tasks), "packed": input_pipeline/examples.py; "mixture" of
+    stream and pairs).
   window: how many tokens of text fill one row.
   losses: the names of the parts of its loss.
   predicts: the way in which it predicts tokens (model/heads.py, `WAYS`); "" if it predicts none.
@@ -16,8 +17,13 @@ are `length`, `num_labels` and what `build` takes from ``config.model``), with:
     sum / weight, with weights counted over the global batch. `rng` None means evaluation. `carry`
     is what the model keeps from batch to batch (`Model.carry`, each leaf [B, ...]); it is {} and
     goes back as it came unless the rows are contiguous.
+those on labelled records also
+  task(data): what is made of a record (input_pipeline/task.py), given config.data;
 and, where there is something to collect example by example,
-  predict(apply, params, batch) -> dict of arrays [B, ...].
+  predict(apply, params, batch) -> dict of arrays [B, ...], with `weights` [B] (0: padding),
+  metrics: names of what finalize gives,
+  finalize(predictions, records, tokenizer, labels) -> (metrics, a JSON-able dict a prediction):
+    the host half of evaluation. `records()` reads the records, in which `record` [B] counts.
 What those of encoder-decoders share is in train/seq2seq.py.
 """
 
@@ -31,6 +37,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs.base import choose
+from model.api import family_config
 
 CLS_LAST = ("xlnet",)  # families whose [CLS] stands behind the text (Yang et al. 2019, 2.5)
 Pair = tuple[jax.Array, jax.Array]
@@ -55,6 +62,7 @@ def build(config: Any, num_labels: int) -> Any:
         "length": config.length,
         "num_labels": num_labels,
         "cls_last": config.model.family in CLS_LAST,
+        "causal": "causal" in family_config(config.model).predicts,
         "mem_len": config.model.mem_len,
         "reuse_len": config.model.reuse_len,
     }
@@ -87,6 +95,21 @@ def cross_entropy_and_z(
     total = jnp.sum(weights)
     z = z_weight * jnp.sum(jnp.square(log_normalizer) * weights)
     return (jnp.sum(negative_log_likelihood * weights), total), (z, total)
+
+
+def smoothed_cross_entropy(
+    logits: jax.Array, targets: jax.Array, weights: jax.Array, smoothing: float
+) -> Pair:
+    """`cross_entropy` with a target of which all classes share `smoothing` (Szegedy et al. 2016).
+
+    -(1 - s) log p(target) - s times the mean of log p over the classes.
+    """
+    if not smoothing:
+        return cross_entropy(logits, targets, weights)
+    negative_log_likelihood, log_normalizer = _likelihood(logits, targets)
+    uniform = log_normalizer - jnp.mean(logits, axis=-1)
+    value = (1 - smoothing) * negative_log_likelihood + smoothing * uniform
+    return jnp.sum(value * weights), jnp.sum(weights)
 
 
 @jax.custom_vjp

@@ -1,25 +1,21 @@
 """Classify a text or a pair (Devlin et al. 2019, section 4.1; Radford et al. 2018, 3.3)."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from configs.base import ConfigError
+from input_pipeline.records import Record
+from input_pipeline.task import Task
+from input_pipeline.values import as_label
 from model.heads import Heads
-from train.objectives import Pair, accuracy, cross_entropy, pad
-
-
-def truncate_pair(
-    first: np.ndarray, second: np.ndarray, room: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts the ends of the longer text until both fit into `room` tokens, as BERT does."""
-    half = room // 2
-    keep_second = min(len(second), max(half, room - len(first)))
-    keep_first = min(len(first), room - keep_second)
-    return first[:keep_first], second[:keep_second]
+from train.framing import class_index, frame_within, text_task
+from train.objectives import Pair, accuracy, cross_entropy, pad, smoothed_cross_entropy
+from train.scores import f1, matthews
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,53 +26,72 @@ class Objective:
       length: tokens in a row; longer texts are cut.
       num_labels: classes.
       pooling: "own": the family's pooled state; "mean": the mean of the tokens' states.
+      label_smoothing: share of the target that all classes have alike (Szegedy et al. 2016).
+      lm_weight: weight of next-token prediction on the same text beside the label, the auxiliary
+        loss of GPT-1 (Radford et al. 2018, equation 5); 0: none.
+      causal: the model sees earlier tokens only.
       cls_last: a [SEP] b [SEP] [CLS], and [CLS] is of a third token type (XLNet).
     """
 
     length: int
     num_labels: int
     pooling: str = "own"
+    label_smoothing: float = 0.0
+    lm_weight: float = 0.0
+    causal: bool = False
     cls_last: bool = False
     rows: ClassVar[str] = "examples"
-    losses: ClassVar[tuple[str, ...]] = ("loss",)
     predicts: ClassVar[str] = ""
+    metrics: ClassVar[tuple[str, ...]] = ("f1", "matthews")
     window: ClassVar[int] = 0
-    targets: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        """ConfigError on weights that make no sense here."""
+        check_smoothing(self.label_smoothing)
+        if self.lm_weight < 0 or (self.lm_weight and not self.causal):
+            raise ConfigError(
+                f"config.objective.lm_weight is {self.lm_weight}; it must not be negative, and it "
+                "needs a model that predicts the next token (config.model.family=gpt)."
+            )
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """The label's, and the text's where it is predicted too."""
+        return ("loss", "lm_loss") if self.lm_weight else ("loss",)
+
+    @property
+    def targets(self) -> int:
+        """Positions that predict a token."""
+        return self.length - 1 if self.lm_weight else 0
 
     def head(self) -> Heads:
         """The classifier."""
-        return Heads(num_labels=self.num_labels, pooling=self.pooling)
+        return Heads(num_labels=self.num_labels, pooling=self.pooling, lm=self.lm_weight > 0)
+
+    def task(self, data: Any) -> Task:
+        """A text or a pair, and the name of its class."""
+        field = data.label_field
+        return text_task(
+            data,
+            label=lambda value, where, names: class_index(value, field, where, names),
+            labels=lambda record: [as_label(record[1][1], field, record[0])],
+            identity=("classification",),
+        )
 
     def features(
         self, example: dict[str, Any], rng: np.random.Generator, tokenizer: Any
     ) -> dict[str, np.ndarray]:
-        """[CLS] a [SEP] b [SEP], without the tokens that the tokenizer does not have.
-
-        RoBERTa's vocabularies have two separators between the texts.
-
-        GPT's tokenizers have no [CLS]; there the end-of-text token follows each text, and the last
-        one's state is what is classified.
-        """
-        start = [] if tokenizer.cls_id is None else [tokenizer.cls_id]
-        end = tokenizer.eos_id if tokenizer.sep_id is None else tokenizer.sep_id
-        end = [] if end is None else [end]
-        first, second = example["tokens_a"], example["tokens_b"]
-        middle = end * tokenizer.pair_separators if len(second) else end
-        ends = len(middle) + (len(end) if len(second) else 0)
-        first, second = truncate_pair(first, second, self.length - len(start) - ends)
-        parts = [(start, 0), (first, 0), (middle, 0)]
-        if len(second):
-            parts += [(second, 1), (end, 1)]
-        if self.cls_last:
-            parts = [*parts[1:], (start, 2)]
-        tokens = np.concatenate([np.asarray(part, np.int32) for part, _ in parts])
-        types = np.repeat([kind for _, kind in parts], [len(part) for part, _ in parts])
+        """One framed text or pair, padded to [length] (train/framing.py)."""
+        framed = frame_within(
+            example["tokens_a"], example["tokens_b"], self.length, tokenizer, self.cls_last
+        )
         return {
-            "tokens": pad(tokens, self.length, "int32"),
-            "segment_ids": pad(np.ones(len(tokens)), self.length, "int32"),
-            "token_types": pad(types, self.length, "int32"),
+            "tokens": pad(framed.tokens, self.length, "int32"),
+            "segment_ids": pad(np.ones(len(framed.tokens)), self.length, "int32"),
+            "token_types": pad(framed.token_types, self.length, "int32"),
             "labels": np.int32(example["label"]),
             "label_weights": np.float32(1),
+            "record": np.int32(example["record"]),
         }
 
     def loss(
@@ -87,10 +102,17 @@ class Objective:
         rng: Any,
         carry: Any,
     ) -> tuple[dict[str, Pair], dict[str, Pair], Any]:
-        """Mean negative log-likelihood of the label, in nats."""
-        logits = apply(params, batch, rng)["class_logits"]
-        labels = (logits, batch["labels"], batch["label_weights"])
-        return {"loss": cross_entropy(*labels)}, {"accuracy": accuracy(*labels)}, carry
+        """Mean negative log-likelihood of the label, in nats; with `lm_weight`, also the text's."""
+        outputs = apply(params, batch, rng)
+        labels = (outputs["class_logits"], batch["labels"], batch["label_weights"])
+        smoothing = 0.0 if rng is None else self.label_smoothing  # evaluation is not smoothed
+        losses = {"loss": smoothed_cross_entropy(*labels, smoothing)}
+        if self.lm_weight:
+            follows = (batch["segment_ids"][:, 1:] > 0).astype(jnp.float32)
+            text = (outputs["logits"][:, :-1], batch["tokens"][:, 1:], follows)
+            value, weight = cross_entropy(*text)
+            losses["lm_loss"] = (self.lm_weight * value, weight)
+        return losses, {"accuracy": accuracy(*labels)}, carry
 
     def predict(
         self, apply: Callable[..., Any], params: Any, batch: dict[str, jax.Array]
@@ -101,4 +123,28 @@ class Objective:
             "predictions": jnp.argmax(logits, axis=-1),
             "labels": batch["labels"],
             "weights": batch["label_weights"],
+            "record": batch["record"],
         }
+
+    def finalize(
+        self,
+        predictions: dict[str, np.ndarray],
+        records: Callable[[], Sequence[Record]],
+        tokenizer: Any,
+        labels: Sequence[str],
+    ) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        """F1 (of class 1 of two; else the mean over classes) and Matthews' correlation."""
+        found, given = predictions["predictions"], predictions["labels"]
+        lines = [
+            {"record": int(record), "prediction": labels[a], "label": labels[b]}
+            for record, a, b in zip(predictions["record"], found, given, strict=True)
+        ]
+        return {"f1": f1(given, found, len(labels)), "matthews": matthews(given, found)}, lines
+
+
+def check_smoothing(value: float) -> None:
+    """ConfigError on a share that is none."""
+    if not 0 <= value < 1:
+        raise ConfigError(
+            f"config.objective.label_smoothing is {value}; it must be at least 0 and below 1."
+        )

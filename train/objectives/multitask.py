@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from input_pipeline.task import Task
 from train.objectives import span_corruption, text_to_text
 from train.seq2seq import TeacherForced
 
@@ -53,6 +54,10 @@ class Objective(TeacherForced):
     def targets(self) -> int:
         """Tokens in the decoder."""
         return max(self.target_length, self._corruption.targets)
+
+    def task(self, data: Any) -> Task:
+        """That of text-to-text."""
+        return text_to_text.Objective(self.length, self.targets, self.z_loss).task(data)
 
     def features(
         self, example: dict[str, Any], rng: np.random.Generator, tokenizer: Any

@@ -1,0 +1,74 @@
+"""What a model answers, generated greedily, against what was wanted: exact match, ROUGE, BLEU."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from model.decode import generate
+from model.sampling import Sampling
+from train.errors import UserError
+from train.seq2seq import end_of_text
+from train.setup import Setup
+
+METRICS = ("exact_match", "rouge1", "rouge2", "rougeL", "bleu")
+
+
+def answers(setup: Setup, params: Any, count: int) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Has the model answer held-out records.
+
+    Args:
+      setup: of a run whose objective has `prompts`.
+      params: the model's.
+      count: so many records, spread evenly; more than there are: all.
+
+    Returns:
+      METRICS, in 0 to 1 (BLEU in 0 to 100, as it is published), and a line for each record.
+    """
+    objective, config = setup.program.objective, setup.config
+    if jax.process_count() > 1:
+        raise UserError(
+            "config.evaluation.generate needs a single process; set it to 0 and answer with "
+            "'pretune evaluate' afterwards."
+        )
+    records = setup.data.records()
+    number = min(count, len(records))
+    chosen = [i * len(records) // number for i in range(number)]
+    prompts, wanted = objective.prompts([records[i] for i in chosen], setup.tokenizer)
+    rows = config.evaluation.batch_size or config.batch_size
+    end = [int(i) for i in end_of_text(setup.tokenizer)]
+    # Prompts of like length together: each group is compiled for its longest.
+    order = np.argsort([len(prompt) for prompt in prompts], kind="stable")
+    found: list[str] = [""] * len(prompts)
+    for begin in range(0, len(order), rows):
+        group = order[begin : begin + rows]
+        full = [prompts[i] for i in group] + [prompts[group[0]]] * (rows - len(group))
+        texts = generate(
+            setup.program.model, config.model, params, full, new_tokens=objective.answer_length,
+            sampling=Sampling(temperature=0.0), seed=0, stop=end,
+            vocab=setup.tokenizer.vocab_size,
+        )  # fmt: skip
+        for i, ids in zip(group, texts, strict=False):
+            found[i] = setup.tokenizer.decode(ids).strip()
+    lines = [
+        {"record": int(i), "prediction": text, "answer": answer}
+        for i, text, answer in zip(chosen, found, wanted, strict=True)
+    ]
+    return compare(found, wanted), lines
+
+
+def compare(found: Sequence[str], wanted: Sequence[str]) -> dict[str, float]:
+    """METRICS of texts: rouge-score with Porter's stemmer, sacreBLEU of the whole corpus."""
+    import sacrebleu  # slow to import
+    from rouge_score import rouge_scorer
+
+    kinds = ("rouge1", "rouge2", "rougeL")
+    scorer = rouge_scorer.RougeScorer(kinds, use_stemmer=True)
+    pairs = list(zip(wanted, found, strict=True))
+    rouge = [scorer.score(target, text) for target, text in pairs]
+    return {
+        "exact_match": float(np.mean([target.strip() == text for target, text in pairs])),
+        **{kind: float(np.mean([score[kind].fmeasure for score in rouge])) for kind in kinds},
+        "bleu": float(sacrebleu.corpus_bleu(list(found), [list(wanted)]).score),
+    }
