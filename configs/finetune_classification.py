@@ -1,34 +1,63 @@
-r"""Fine-tuning a pre-trained state to classify texts or pairs of texts.
+r"""Classify texts or pairs of texts.
 
   pretune train --config=configs/finetune_classification.py --config.init_from=runs/bert \
       --config.data.source=train.tsv --config.data.eval_source=dev.tsv \
       --config.data.text_field=sentence --workdir=runs/sst2
+  pretune train --config=configs/finetune_classification.py:family=bert,task=mnli \
+      --config.init_from=runs/bert-base --workdir=runs/mnli
 
-The architecture and the tokenizer are those of `init_from`. Pairs: set data.text_b_field. To train
-the same model from scratch, take its own config and set objective.name=classification.
-Recipe: Devlin et al. 2019, section A.3 (batch 32, warmup 10%, linear decay, a few epochs), with a
-higher rate than its 2e-5 to 5e-5, as small models need.
+Arguments: family (configs/recipes.py); task=NAME, one of `TASKS`, read through TFDS. (Its builder
+of SuperGLUE needs TensorFlow: for boolq and cb name SuperGLUE's own files in data.source and
+data.eval_source.) Pairs: set data.text_b_field. Metrics: accuracy, f1, matthews.
 """
 
 from ml_collections import ConfigDict
 
-from configs import base
+from configs import base, recipes
+
+
+def glue(name: str, first: str, second: str = "") -> dict[str, str]:
+    """Where GLUE's task is, and the fields of its texts."""
+    return {"source": f"tfds:glue/{name}", "text_field": first, "text_b_field": second}
+
+
+def cola(c: ConfigDict) -> None:
+    """Judged by Matthews' correlation (Warstadt et al. 2019)."""
+    c.data.update(glue("cola", "sentence"))
+    c.evaluation.metric = "eval/matthews"
+
+
+def mnli(c: ConfigDict) -> None:
+    """On the matched half of the development set."""
+    c.data.update(glue("mnli", "premise", "hypothesis"))
+    c.data.eval_split = "validation_matched"
+
+
+def imdb(c: ConfigDict) -> None:
+    """Evaluated on the test split, as in the papers; long reviews lose their end."""
+    c.data.source, c.data.eval_split = "tfds:imdb_reviews", "test"
+    c.length = max(c.length, 128)
+
+
+TASKS = {
+    "sst2": glue("sst2", "sentence"),
+    "cola": cola,
+    "mrpc": glue("mrpc", "sentence1", "sentence2"),
+    "qqp": glue("qqp", "question1", "question2"),
+    "mnli": mnli,
+    "qnli": glue("qnli", "question", "sentence"),
+    "rte": glue("rte", "sentence1", "sentence2"),
+    "wnli": glue("wnli", "sentence1", "sentence2"),
+    "boolq": {
+        "source": "tfds:super_glue/boolq", "text_field": "question", "text_b_field": "passage"
+    },
+    "cb": {
+        "source": "tfds:super_glue/cb", "text_field": "premise", "text_b_field": "hypothesis"
+    },
+    "imdb": imdb,
+}  # fmt: skip
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """The fine-tuning config; it takes no argument."""
-    base.arguments(arg)
-    c = base.get_config()
-    c.model.family = ""
-    recipe(c)
-    return base.lock(c)
-
-
-def recipe(c: ConfigDict) -> None:
-    """Turns any config into one that classifies."""
-    c.objective.name = "classification"
-    c.length = 64
-    c.batch_size, c.steps = 32, 1000
-    c.optimizer.learning_rate, c.optimizer.warmup_steps = 3e-4, 100
-    c.evaluation.metric, c.evaluation.higher_is_better = "eval/accuracy", True
-    c.evaluation.batch_size = 128
+    """The config of one recipe and task."""
+    return base.lock(recipes.finetuning(arg, "classification", "accuracy", TASKS))

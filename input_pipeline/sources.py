@@ -14,7 +14,7 @@ from input_pipeline.errors import DataError
 from input_pipeline.files import File, find_files, read_lines, read_pieces, text_pieces
 from input_pipeline.formats import READERS, TEXT, format_of
 from input_pipeline.records import Record
-from input_pipeline.values import as_text, as_texts, clean
+from input_pipeline.values import clean, prose
 
 TFDS_PREFIX = "tfds:"
 
@@ -148,12 +148,10 @@ def _read_documents(spec: SourceSpec) -> Iterator[Document]:
 def _of_records(
     records: Iterator[Record], fields: Sequence[str], spec: SourceSpec
 ) -> Iterator[Document]:
-    """The texts of records as documents; a list of texts, such as words, is one of them."""
+    """The texts of records as documents."""
     for where, values in records:
         for field, value in zip(fields, values, strict=True):
-            value = clean(value, field, where, spec.errors)
-            text = " ".join(as_texts(value, field, where)) if isinstance(value, list) else value
-            yield from _documents(as_text(text, field, where))
+            yield from _documents(prose(clean(value, field, where, spec.errors), field, where))
 
 
 def read_documents(spec: SourceSpec) -> Iterator[Document]:

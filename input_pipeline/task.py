@@ -8,7 +8,7 @@ from input_pipeline.errors import DataError
 from input_pipeline.example_store import Example
 from input_pipeline.records import Record
 from input_pipeline.tokenizers import Tokenizer
-from input_pipeline.values import as_text, as_texts
+from input_pipeline.values import prose
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,4 @@ def _template(text: str) -> list[tuple[str, str]]:
 
 
 def _as_written(value: object, field: str, where: str) -> str:
-    if isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, list):
-        return " ".join(as_texts(value, field, where))
-    return as_text(value, field, where)
+    return str(value) if isinstance(value, int | float) else prose(value, field, where)

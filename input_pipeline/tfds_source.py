@@ -9,6 +9,8 @@ from collections.abc import Iterator
 # These imports take seconds (so `sources` imports this module only for tfds: sources) and are made
 # for their effect: each registers builders, ours and the library's text data sets.
 import tensorflow_datasets as tfds
+import tensorflow_datasets.question_answering
+import tensorflow_datasets.summarization
 import tensorflow_datasets.text
 
 from input_pipeline.datasets.pydocs import Pydocs
@@ -23,7 +25,13 @@ _FORMATS = ("array_record", "parquet")  # the file formats TFDS reads at random 
 def _builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
     """Find the builder and see to it that its data are there."""
     try:
-        builder = tfds.builder(name, data_dir=data_dir or None)
+        with contextlib.redirect_stdout(io.StringIO()):  # a banner where TensorFlow is missed
+            builder = tfds.builder(name, data_dir=data_dir or None)
+    except ModuleNotFoundError as error:
+        raise DataError(
+            f"TFDS's builder of '{name}' needs the package {error.name or 'tensorflow'}, which"
+            " Pretune does without; give the data as files (jsonl, csv, tsv, parquet)"
+        ) from error
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise DataError(f"TFDS data set '{name}' cannot be opened: {reason}") from error

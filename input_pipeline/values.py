@@ -59,6 +59,15 @@ def as_texts(value: object, field: str, where: str) -> list[str]:
     raise DataError(f"field '{field}' of {where} holds {value!r:.60}; it must be a list of texts")
 
 
+def prose(value: object, field: str, where: str) -> str:
+    """Give the text of a value as part of a corpus: of lists of words, of messages in a row."""
+    if isinstance(value, list):
+        return " ".join(prose(item, field, where) for item in value)
+    if isinstance(value, dict) and "content" in value:  # a message
+        return prose(value["content"], field, where)
+    return as_text(value, field, where)
+
+
 def as_label(value: object, field: str, where: str) -> str:
     """Give a class's name: text, or a number as it is written."""
     if isinstance(value, str | int | float):

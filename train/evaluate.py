@@ -71,7 +71,7 @@ class Found:
         if self.lines:
             text = "".join(json.dumps(line) + "\n" for line in self.lines)
             write_text(workdir / "predictions.jsonl", text)
-        if {"predictions", "labels"} <= self.arrays.keys():
+        if np.issubdtype(self.arrays.get("predictions", np.zeros(0)).dtype, np.integer):
             correct = self.arrays["predictions"] == self.arrays["labels"]
             np.savez(workdir / "predictions.npz", correct=correct, **self.arrays)
 

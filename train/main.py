@@ -3,7 +3,7 @@
 pretune train --config=configs/bert.py:size=tiny --config.data.source='books/*.txt' --workdir=runs/x
 
 The same command again goes on where it stopped. A pre-trained run is the start of another with
---config.init_from=WORKDIR (see configs/finetune_classification.py).
+--config.init_from=WORKDIR (see configs/finetune_*.py).
 """
 
 import os

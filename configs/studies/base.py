@@ -15,7 +15,7 @@ def get_config(pretrain: ConfigDict, finetune: ConfigDict) -> ConfigDict:
     c.finetune = finetune  # data.budget, seed, init_from and tokenizer.path are set run by run
     c.arms = ("pretrained", "scratch")  # the first is compared with each of the others
     c.budgets = (64, 256, 0)  # labelled examples to fine-tune on; 0: all
-    c.budget_steps = ()  # of training, for each budget, a tenth of them warmup; (): finetune.steps
+    c.budget_steps = ()  # of training, for each budget; (): finetune.steps
     c.seeds = (0, 1, 2)  # of initialisation, order and choice of the labelled examples
     c.metric = "eval/accuracy"  # of the last step: nothing is selected on the evaluation split
     c.resamples = 10_000  # bootstrap replicates

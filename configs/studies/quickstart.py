@@ -50,7 +50,7 @@ def finetuning() -> ConfigDict:
     c.data.source, c.data.eval_split = "tfds:pydocs/area", "test"
     c.objective.pooling = "mean"
     c.steps, c.batch_size, c.length = 100, 32, 64
-    c.optimizer.learning_rate, c.optimizer.warmup_steps = 1e-3, 12
+    c.optimizer.learning_rate = 1e-3
     c.evaluation.every, c.evaluation.batch_size = 0, 120
     c.checkpoint.every = 0
     c.logging.every, c.logging.tensorboard = 10, False

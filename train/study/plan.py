@@ -89,7 +89,6 @@ def finetuning(
     config.data.budget = budget
     if study.budget_steps:
         config.steps = study.budget_steps[list(study.budgets).index(budget)]
-        config.optimizer.warmup_steps = config.steps // 10
     key = config_hash(base.config_hash, config, arm)
     config.tokenizer.path = str(base.folder / "tokenizer")
     use_cache(config, workdir)
