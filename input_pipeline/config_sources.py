@@ -72,7 +72,8 @@ def _texts(data: ConfigDict) -> Iterator[str]:
             yield from (document.text for document in read_documents(spec))
     for spec, templates in task_specs(data, data.tasks, data.split):
         for record in read_records(spec, templates.fields):
-            yield from templates.fill(record)[1]
+            source, targets = templates.fill(record)[1]
+            yield from (source, *targets)
 
 
 def _sample(texts: Iterator[str], limit: int) -> list[str]:

@@ -8,7 +8,7 @@ from input_pipeline.errors import DataError
 from input_pipeline.example_store import Example
 from input_pipeline.records import Record
 from input_pipeline.tokenizers import Tokenizer
-from input_pipeline.values import prose
+from input_pipeline.values import as_texts, prose
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ class Task:
 class Templates:
     """Two texts made of a record's fields, such as "sst2 sentence: {sentence}" and "{label}".
 
-    Numbers are written as they are, a list of texts with spaces between them.
+    Numbers are written as they are, a list of texts with spaces between them; but where the second
+    template is one field alone, such as "{summary}", its list holds alternatives: all count as
+    right, and the first is what is learned.
 
     Attributes:
         fields: the fields that the templates name.
@@ -50,11 +52,15 @@ class Templates:
         self.fields = tuple(dict.fromkeys(named))
 
     def fill(self, record: Record) -> Record:
-        """(where, values of `fields`) -> (where, [source text, target text])."""
+        """(where, values of `fields`) -> (where, [source text, target texts])."""
         where, values = record
-        pairs = zip(self.fields, values, strict=True)
-        texts = {field: _as_written(value, field, where) for field, value in pairs}
-        return where, ["".join(a + texts.get(f, "") for a, f in parts) for parts in self._parts]
+        known = dict(zip(self.fields, values, strict=True))
+        texts = {field: _as_written(value, field, where) for field, value in known.items()}
+        source, target = ("".join(a + texts.get(f, "") for a, f in parts) for parts in self._parts)
+        literal, field = self._parts[1][0] if len(self._parts[1]) == 1 else ("", "")
+        if not literal and isinstance(known.get(field), list):
+            return where, [source, as_texts(known[field], field, where)]
+        return where, [source, [target]]
 
     def around(self, task: Task) -> Task:
         """The task whose two fields are of text, reading them through the templates."""

@@ -52,23 +52,30 @@ def answers(setup: Setup, params: Any, count: int) -> tuple[dict[str, float], li
         for i, ids in zip(group, texts, strict=False):
             found[i] = setup.tokenizer.decode(ids).strip()
     lines = [
-        {"record": int(i), "prediction": text, "answer": answer}
-        for i, text, answer in zip(chosen, found, wanted, strict=True)
+        {"record": int(i), "prediction": text, "answers": right}
+        for i, text, right in zip(chosen, found, wanted, strict=True)
     ]
     return compare(found, wanted), lines
 
 
-def compare(found: Sequence[str], wanted: Sequence[str]) -> dict[str, float]:
-    """METRICS of texts: rouge-score with Porter's stemmer, sacreBLEU of the whole corpus."""
+def compare(found: Sequence[str], wanted: Sequence[Sequence[str]]) -> dict[str, float]:
+    """METRICS of texts, against the nearest of the texts that are right.
+
+    rouge-score with Porter's stemmer; sacreBLEU of the whole corpus.
+    """
     import sacrebleu  # slow to import
     from rouge_score import rouge_scorer
 
     kinds = ("rouge1", "rouge2", "rougeL")
     scorer = rouge_scorer.RougeScorer(kinds, use_stemmer=True)
-    pairs = list(zip(wanted, found, strict=True))
-    rouge = [scorer.score(target, text) for target, text in pairs]
+    pairs = list(zip(found, wanted, strict=True))
+    rouge = [scorer.score_multi(right, text) for text, right in pairs]
+    exact = [text in [one.strip() for one in right] for text, right in pairs]
+    # sacreBLEU wants the first references of all, the second ones, ...; None where one has fewer.
+    most = max(map(len, wanted))
+    references = [[right[n] if n < len(right) else None for right in wanted] for n in range(most)]
     return {
-        "exact_match": float(np.mean([target.strip() == text for target, text in pairs])),
+        "exact_match": float(np.mean(exact)),
         **{kind: float(np.mean([score[kind].fmeasure for score in rouge])) for kind in kinds},
-        "bleu": float(sacrebleu.corpus_bleu(list(found), [list(wanted)]).score),
+        "bleu": float(sacrebleu.corpus_bleu(list(found), references).score),
     }

@@ -14,7 +14,9 @@ from configs.base import ConfigError
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BASES = [ROOT / "configs" / "base.py", ROOT / "configs" / "studies" / "base.py"]
 FILES = sorted(
-    p for p in (ROOT / "configs").rglob("*.py") if p.stem != "__init__" and p not in BASES
+    p
+    for p in (ROOT / "configs").rglob("*.py")
+    if p not in BASES and "def get_config(" in p.read_text()
 )
 ARGUMENTS = {
     "bert": [f"size={size}" for size in bert.SIZES] + ["size=mini,objective=masked_lm_nsp"],

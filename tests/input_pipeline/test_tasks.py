@@ -42,13 +42,16 @@ def filled(path, *texts):
 
 def test_templates(sums, tmp_path):
     pairs = filled(sums, "{{sum}} {a}+{b}", "{sum}!")
-    assert pairs[3] == ["{sum} 3+1.5", "4!"]
+    assert pairs[3] == ["{sum} 3+1.5", ["4!"]]
     assert len(pairs) == 20
     table = tmp_path / "t.tsv"
     table.write_text("x\ty\nu\tv\n")  # without a header: columns by number
-    assert filled(table, "q: {1} {0}", "{0}") == [["q: y x", "x"], ["q: v u", "u"]]
+    assert filled(table, "q: {1} {0}", "{0}") == [["q: y x", ["x"]], ["q: v u", ["u"]]]
     (tmp_path / "t.jsonl").write_text('{"a": ["one.", "two."], "b": {}}\n')
-    assert filled(tmp_path / "t.jsonl", "{a}", "x") == [["one. two.", "x"]]
+    assert filled(tmp_path / "t.jsonl", "{a}", "x") == [["one. two.", ["x"]]]
+    # A list alone in the target: each of its texts is right.
+    assert filled(tmp_path / "t.jsonl", "x", "{a}") == [["x", ["one.", "two."]]]
+    assert filled(tmp_path / "t.jsonl", "x", "so: {a}") == [["x", ["so: one. two."]]]
     with pytest.raises(DataError, match=r"'b' of .* holds dict, not text"):
         filled(tmp_path / "t.jsonl", "{a}", "{b}")
     for template, words in [
@@ -75,7 +78,7 @@ def test_pairs_are_rows(sums, char, tmp_path):
     assert found.summary["sources"][0]["examples"] == 20
     records = found.records()
     for row in rows[15:]:  # a held-out row names its record
-        assert char.decode(row["tokens_b"]) == records[row["record"]][1][1]
+        assert char.decode(row["tokens_b"]) == records[row["record"]][1][1][0]
     data = config(tasks=data.tasks, eval_tasks=data.tasks, eval_split="dev")
     found = pair_rows(data, char, tmp_path / "c")
     assert [len(part) for part in found.train] == [len(found.evaluation["eval"])] == [20]

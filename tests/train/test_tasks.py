@@ -257,7 +257,7 @@ def test_choices_in_fields_of_their_own_and_bad_ones(task):
 
 
 def by_libraries(lines):
-    pairs = [(line["answer"], line["prediction"]) for line in lines]
+    pairs = [(line["answers"][0], line["prediction"]) for line in lines]
     rouge = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
     return {
         "eval/exact_match": np.mean([a == b for a, b in pairs]),
@@ -303,7 +303,7 @@ def test_conversations(task):
         "model.max_length": 64,
     }  # fmt: skip
     found, lines = task("gpt", "instruction", text, "jsonl", changes)
-    assert [line["answer"] for line in lines] == ["so long", "hello"] * 4
+    assert [line["answers"] for line in lines] == [["so long"], ["hello"]] * 4
     assert found["eval/loss"] > 0
     bad = json.dumps({"messages": [{"role": "user", "content": "hi"}]})
     with pytest.raises(DataError, match="no message of the role 'assistant'"):

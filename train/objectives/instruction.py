@@ -162,8 +162,8 @@ class Objective:
         losses = {"cross_entropy": loss, "z_loss": z_loss}
         return losses, {"accuracy": accuracy(*targets)}, carry
 
-    def prompts(self, records: Sequence[Record], tokenizer: Any) -> tuple[list, list[str]]:
-        """The ids up to the last answer of each record, and the text of that answer."""
+    def prompts(self, records: Sequence[Record], tokenizer: Any) -> tuple[list, list[list[str]]]:
+        """The ids up to the last answer of each record, and the texts of which one is wanted."""
         prompts, answers = [], []
         for record in records:
             conversation = turns(record, "messages")
@@ -176,7 +176,8 @@ class Objective:
             parts = [np.append(i, end) if f else i for i, f in zip(ids, learned, strict=True)]
             room = max(1, self.length - self.answer_length)
             prompts.append(np.concatenate(parts)[-room:].astype(np.int32))
-            answers.append(conversation[last][1])
+            pair = len(record[1]) == 2
+            answers.append(record[1][1] if pair else [conversation[last][1]])
         return prompts, answers
 
 
@@ -188,7 +189,7 @@ def turns(record: Record, field: str) -> list[Turn]:
     """
     where, values = record
     if len(values) == 2:
-        return [("user", values[0]), (ANSWERS, values[1])]
+        return [("user", values[0]), (ANSWERS, values[1][0])]
     try:
         found = [(message["role"], message["content"]) for message in values[0]]
     except (TypeError, KeyError) as error:

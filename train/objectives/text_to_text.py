@@ -56,7 +56,8 @@ class Objective(TeacherForced):
         """Source and target text; arrays `tokens_a` and `tokens_b`."""
 
         def encode(records: Sequence[Record], tokenizer: Any, _: Any) -> list[list[dict]]:
-            ids = tokenizer.encode_batch([text for _, texts in records for text in texts])
+            texts = [text for _, (source, targets) in records for text in (source, targets[0])]
+            ids = tokenizer.encode_batch(texts)
             pairs = zip(ids[::2], ids[1::2], strict=True)
             return [[{"tokens_a": a, "tokens_b": b}] for a, b in pairs]
 
@@ -76,7 +77,7 @@ class Objective(TeacherForced):
     def _source(self, ids: np.ndarray, tokenizer: Any) -> np.ndarray:
         return np.concatenate([ids, end_of_text(tokenizer)])[: self.length]
 
-    def prompts(self, records: Sequence[Record], tokenizer: Any) -> tuple[list, list[str]]:
-        """The encoder's ids of each record, and the text that is wanted."""
+    def prompts(self, records: Sequence[Record], tokenizer: Any) -> tuple[list, list[list[str]]]:
+        """The encoder's ids of each record, and the texts of which one is wanted."""
         ids = tokenizer.encode_batch([texts[0] for _, texts in records])
         return [self._source(some, tokenizer) for some in ids], [texts[1] for _, texts in records]
