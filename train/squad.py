@@ -2,7 +2,7 @@
 
 Exact match and F1 are the paper's: texts are compared in lower case, without punctuation and
 articles; the best of several reference answers counts. No maintained library has them without a
-download or PyTorch; tests/parity compares with that of transformers.
+download or PyTorch; tests/parity compares with torchmetrics.
 """
 
 import collections

@@ -1,5 +1,6 @@
 """TFDS data sets as sources: two small builders of the test's own, no network."""
 
+import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
@@ -28,6 +29,25 @@ class ToyReviews(tfds.core.GeneratorBasedBuilder):
         raise AssertionError("rows come from _split_generators")
 
 
+class ToyNested(ToyReviews):
+    """Lists of words and classes, and SQuAD's list of objects."""
+
+    def _info(self):
+        features = {
+            "words": tfds.features.Sequence(tfds.features.Text()),
+            "tags": tfds.features.Sequence(tfds.features.ClassLabel(names=["O", "B-X"])),
+            "answers": tfds.features.Sequence(
+                {"text": tfds.features.Text(), "answer_start": np.int32}
+            ),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _rows(self, unlabelled):
+        answers = [{"text": "é", "answer_start": 3}, {"text": "b", "answer_start": 1}]
+        yield 0, {"words": ["é", "b"], "tags": ["O", "B-X"], "answers": answers}
+        yield 1, {"words": ["c"], "tags": ["O"], "answers": []}
+
+
 class ToyOffline(ToyReviews):
     """A data set that cannot be downloaded."""
 
@@ -45,6 +65,21 @@ def test_prepares_and_reads_without_tensorflow(data_dir):
     assert sorted(d.text for d in read_documents(spec)) == [f"review é {i}" for i in range(5)]
     found = dict(values for _, values in read_records(spec, ("text", "label")))
     assert found == {f"review é {i}": ("bad", "good")[i % 2] for i in range(5)}
+
+
+def test_lists_and_objects_are_plain(data_dir):
+    spec = SourceSpec("tfds:toy_nested", data_dir=data_dir)
+    found = [values for _, values in read_records(spec, ("words", "tags", "answers"))]
+    assert sorted(found) == [
+        [["c"], ["O"], {"text": [], "answer_start": []}],
+        [["é", "b"], ["O", "B-X"], {"text": ["é", "b"], "answer_start": [3, 1]}],
+    ]
+    assert type(found[0][2]["answer_start"]) is list
+    assert sorted(d.text for d in read_documents(
+        SourceSpec("tfds:toy_nested", data_dir=data_dir, text_field="words")
+    )) == ["c", "é b"]  # fmt: skip
+    with pytest.raises(DataError, match="'super_glue/boolq' needs the package tensorflow"):
+        next(read_records(SourceSpec("tfds:super_glue/boolq", data_dir=data_dir), ("question",)))
 
 
 def test_fingerprint_tells_splits_apart(data_dir):
