@@ -1,0 +1,117 @@
+"""A run as a language model: its parameters, its tokenizer, and a head that predicts tokens."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from input_pipeline.tokenizers import load_tokenizer
+from model.api import Model, build, family_config
+from model.heads import Heads
+from train import objectives
+from train.checkpoint import abstract, load_parts
+from train.errors import UserError
+from train.mesh import make_mesh, param_shardings
+from train.scoring.rows import Layout, make_layout
+from train.workdir import read_config
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModel:
+    """What the scorer needs of a run.
+
+    Attributes:
+      workdir: the run's folder.
+      head_from: the folder whose head predicts the tokens, where that is another run's.
+      family: of the model.
+      model: with the LM head only.
+      params: on the mesh.
+      mesh: devices.
+      rules: names of dimensions -> mesh axes.
+      layout: how its rows look.
+    """
+
+    workdir: pathlib.Path
+    head_from: pathlib.Path | None
+    family: str
+    model: Model
+    params: Any
+    mesh: Mesh
+    rules: Any
+    layout: Layout
+
+
+def find_head(workdir: pathlib.Path) -> tuple[pathlib.Path, ConfigDict]:
+    """The nearest run with an LM head: this one, else the one it was initialised from, and so on.
+
+    Raises:
+      UserError: none of them predicts tokens, or one is gone.
+    """
+    seen: list[pathlib.Path] = []
+    folder = workdir
+    while folder not in seen:
+        if seen and not (folder / "config.json").exists():
+            raise UserError(
+                f"{seen[-1]} predicts no tokens and the run that it began from, {folder}, is not "
+                "there; put it back, or score that run."
+            )
+        config = read_config(folder)
+        if objectives.load(config).predicts:
+            return folder, config
+        seen.append(folder)
+        if not config.init_from:
+            break
+        folder = pathlib.Path(config.init_from)
+    raise UserError(
+        f"{workdir} was trained with {read_config(workdir).objective.name}, which predicts no "
+        "tokens, and began from no run that does; score a pre-trained run, or one fine-tuned "
+        "from it."
+    )
+
+
+def load_language_model(workdir: pathlib.Path, length: int = 0) -> LanguageModel:
+    """Loads the best checkpoint of a run, and a head from where there is one.
+
+    Activations are float32 whatever the run's dtype: what is compared differs by little, and must
+    not depend on the rows beside it.
+
+    Args:
+      workdir: the run.
+      length: tokens of a row, at most; 0: as many as the run with the head was trained on.
+
+    Raises:
+      UserError: no checkpoint, no LM head, or rows longer than the position table.
+    """
+    config = read_config(workdir)
+    source, theirs = find_head(workdir)
+    tokenizer = load_tokenizer(workdir / "tokenizer")
+    for one in (config, theirs):
+        one.model.vocab_size = one.model.vocab_size or tokenizer.vocab_size
+    config.model.dtype = "float32"
+    objective = objectives.load(theirs)
+    way = objective.predicts
+    table = getattr(family_config(config.model), "max_length", 0)
+    if table and length > table:
+        raise UserError(
+            f"--length={length} is longer than the position table of {workdir} ({table}); lower it."
+        )
+    length = length or (min(theirs.length, table) if table else theirs.length)
+    model = build(config.model, Heads(lm=True, permuted=way == "permuted"))
+    mesh = make_mesh(config.mesh)
+
+    def load(folder: pathlib.Path, shapes: Any, axes: Any, parts: tuple[str, ...]) -> Any:
+        places = param_shardings(axes, shapes, mesh, config.sharding)
+        aim = abstract(shapes, places)
+        return load_parts(folder, {part: aim[part] for part in parts})
+
+    params = load(workdir, model.shapes, model.axes, ("backbone",))
+    whole = build(theirs.model, objectives.build(theirs, 0).head())
+    head = load(source, whole.shapes, whole.axes, ("head",))["head"]
+    params["head"] = {name: head[name] for name in model.shapes["head"]}
+    layout = make_layout(way, tokenizer, length, getattr(objective, "source_ends", True))
+    return LanguageModel(
+        workdir, None if source == workdir else source, config.model.family, model, params, mesh,
+        config.sharding, layout,
+    )  # fmt: skip
