@@ -101,15 +101,14 @@ def load_language_model(workdir: pathlib.Path, length: int = 0) -> LanguageModel
     model = build(config.model, Heads(lm=True, permuted=way == "permuted"))
     mesh = make_mesh(config.mesh)
 
-    def load(folder: pathlib.Path, shapes: Any, axes: Any, parts: tuple[str, ...]) -> Any:
-        places = param_shardings(axes, shapes, mesh, config.sharding)
-        aim = abstract(shapes, places)
-        return load_parts(folder, {part: aim[part] for part in parts})
+    def load(folder: pathlib.Path, whole: Model, part: str) -> Any:
+        places = param_shardings(whole.axes[part], whole.shapes[part], mesh, config.sharding)
+        return load_parts(folder, {part: abstract(whole.shapes[part], places)})[part]
 
-    params = load(workdir, model.shapes, model.axes, ("backbone",))
-    whole = build(theirs.model, objectives.build(theirs, 0).head())
-    head = load(source, whole.shapes, whole.axes, ("head",))["head"]
-    params["head"] = {name: head[name] for name in model.shapes["head"]}
+    params = {"backbone": load(workdir, model, "backbone"), "head": {}}
+    if own := model.shapes["head"]:  # GPT's has no parameters
+        head = load(source, build(theirs.model, objectives.build(theirs, 0).head()), "head")
+        params["head"] = {name: head[name] for name in own}
     layout = make_layout(way, tokenizer, length, getattr(objective, "source_ends", True))
     return LanguageModel(
         workdir, None if source == workdir else source, config.model.family, model, params, mesh,

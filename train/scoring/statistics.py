@@ -73,7 +73,7 @@ def ratio(sums: np.ndarray, n: int) -> np.ndarray:
 
 
 def exp_ratio(sums: np.ndarray, n: int) -> np.ndarray:
-    """e to the ratio: a perplexity, where the first column is in nats."""
+    """A perplexity: e to the ratio, where the first column is in nats."""
     return np.exp(ratio(sums, n))
 
 
