@@ -93,7 +93,7 @@ def _by_occupation(odds_N1: np.ndarray, items: Sequence[Item]) -> np.ndarray:
 
 
 def _greedy(items: Sequence[Item], scores: Scores) -> np.ndarray:
-    return 100.0 * scores.greedy[:, None]
+    return np.where(np.isfinite(scores.log_prob), 100.0 * scores.greedy, np.nan)[:, None]
 
 
 def _nats_and(name: str, nats: float = 1.0) -> Callable[[Sequence[Item], Scores], np.ndarray]:

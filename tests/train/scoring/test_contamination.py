@@ -43,8 +43,11 @@ def test_pieces_are_one_text_and_documents_are_not():
 
 def test_against_a_plain_search():
     rng = np.random.default_rng(1)
-    text = rng.choice(list("abc"), 400).tolist()
-    items = [item(" ".join(rng.choice(list("abc"), int(size)))) for size in rng.integers(1, 12, 80)]
+    text = rng.choice(list(ALPHABET[:12]), 400).tolist()
+    items = [
+        item(" ".join(rng.choice(list(ALPHABET[:12]), int(size))))
+        for size in rng.integers(1, 12, 80)
+    ]
     joined = f" {' '.join(text)} "
     for ngram in (3, 6):
         expected = []
@@ -53,7 +56,7 @@ def test_against_a_plain_search():
             size = min(ngram, len(own))
             runs = [own[i : i + size] for i in range(len(own) - size + 1)]
             expected.append(any(f" {' '.join(run)} " in joined for run in runs))
-        assert 5 < sum(expected) < 79
+        assert 5 < sum(expected) < 75
         pieces = [Document(" ".join(text[i : i + 7]) + " ", i == 0) for i in range(0, 400, 7)]
         np.testing.assert_array_equal(contaminated(items, pieces, ngram), expected)
 
