@@ -1,19 +1,26 @@
-"""A run as a language model: its parameters, its tokenizer, and a head that predicts tokens."""
+"""A run as a language model: its parameters, its tokenizer, and a head that predicts tokens.
+
+Legend: B rows of a batch, P targets of a row, V vocabulary.
+"""
 
 import dataclasses
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from input_pipeline.tokenizers import load_tokenizer
+from model import sharding
 from model.api import Model, build, family_config
 from model.heads import Heads
 from train import objectives
 from train.checkpoint import abstract, load_parts
 from train.errors import UserError
-from train.mesh import make_mesh, param_shardings
+from train.mesh import make_mesh, param_shardings, replicated
 from train.scoring.rows import Layout, make_layout
 from train.workdir import read_config
 
@@ -26,21 +33,43 @@ class LanguageModel:
       workdir: the run's folder.
       head_from: the folder whose head predicts the tokens, where that is another run's.
       family: of the model.
-      model: with the LM head only.
+      score: ``score(params, batch) -> (log-probabilities, greedy)`` of rows, see `score_batch`.
       params: on the mesh.
       mesh: devices.
-      rules: names of dimensions -> mesh axes.
       layout: how its rows look.
     """
 
     workdir: pathlib.Path
     head_from: pathlib.Path | None
     family: str
-    model: Model
+    score: Callable[[Any, dict[str, jax.Array]], tuple[jax.Array, jax.Array]]
     params: Any
     mesh: Mesh
-    rules: Any
     layout: Layout
+
+
+def score_batch(
+    model: Model, params: Any, batch: dict[str, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """The device half: of each row [B] the targets' log-probability and whether all are greedy."""
+    logits_BPV = model.apply(params, batch)["logits"]
+    chosen_BP = jnp.take_along_axis(logits_BPV, batch["targets"][..., None], axis=-1)[..., 0]
+    log_prob_BP = chosen_BP - jax.nn.logsumexp(logits_BPV, axis=-1)
+    weights_BP = batch["weights"]
+    greedy_BP = (chosen_BP >= jnp.max(logits_BPV, axis=-1)) | (weights_BP == 0)
+    # A row of weight 0 is padding, whose logits may be anything.
+    log_prob_BP = jnp.where(weights_BP > 0, log_prob_BP, 0)
+    return jnp.sum(log_prob_BP, axis=1), jnp.all(greedy_BP, axis=1)
+
+
+def compile_score(model: Model, mesh: Mesh, rules: Any) -> Callable[..., Any]:
+    """`score_batch` of a model, jitted: it is compiled once for each shape of a batch."""
+
+    def with_rules(params: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        with sharding.use(mesh, rules):
+            return score_batch(model, params, batch)
+
+    return jax.jit(with_rules, out_shardings=replicated(mesh))
 
 
 def find_head(workdir: pathlib.Path) -> tuple[pathlib.Path, ConfigDict]:
@@ -111,6 +140,6 @@ def load_language_model(workdir: pathlib.Path, length: int = 0) -> LanguageModel
         params["head"] = {name: head[name] for name in own}
     layout = make_layout(way, tokenizer, length, getattr(objective, "source_ends", True))
     return LanguageModel(
-        workdir, None if source == workdir else source, config.model.family, model, params, mesh,
-        config.sharding, layout,
+        workdir, None if source == workdir else source, config.model.family,
+        compile_score(model, mesh, config.sharding), params, mesh, layout,
     )  # fmt: skip

@@ -3,7 +3,7 @@
 Rows are collected by their shape, rounded up to a few (`BUCKETS`), so that few programs are
 compiled and little is padding. As soon as a shape has a batch full, it is computed.
 
-Legend: B rows of a batch, P targets of a row, V vocabulary, O options of all items.
+Legend: O options of all items.
 """
 
 import bisect
@@ -14,17 +14,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from input_pipeline.items import Item
-from model import sharding
-from model.api import Model
 from train.errors import UserError
-from train.mesh import replicated, to_devices
+from train.mesh import to_devices
 from train.scoring.language_model import LanguageModel
 from train.scoring.rows import Rows
-from train.step import bind
 
 # Sizes to which rows and targets are filled up: at most a half more, a fifth on average.
 BUCKETS = sorted(
@@ -153,18 +149,6 @@ def _add(found: Scores, results: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
         np.logical_and.at(found.greedy, owner, greedy)
 
 
-def score_batch(model: Model, params: Any, batch: dict[str, jax.Array]) -> tuple[Any, Any]:
-    """The device half: of each row [B] the targets' log-probability and whether all are greedy."""
-    logits_BPV = model.apply(params, batch)["logits"]
-    chosen_BP = jnp.take_along_axis(logits_BPV, batch["targets"][..., None], axis=-1)[..., 0]
-    log_prob_BP = chosen_BP - jax.nn.logsumexp(logits_BPV, axis=-1)
-    weights_BP = batch["weights"]
-    greedy_BP = (chosen_BP >= jnp.max(logits_BPV, axis=-1)) | (weights_BP == 0)
-    # A row of weight 0 is padding, whose logits may be anything.
-    log_prob_BP = jnp.where(weights_BP > 0, log_prob_BP, 0)
-    return jnp.sum(log_prob_BP, axis=1), jnp.all(greedy_BP, axis=1)
-
-
 class _Batches:
     """Rows that wait for their batch, by shape; and batches whose results are on their way."""
 
@@ -174,12 +158,6 @@ class _Batches:
         self._waiting: dict[Any, list[tuple[Rows, np.ndarray]]] = collections.defaultdict(list)
         self._count: dict[Any, int] = collections.Counter()
         self._pending: collections.deque = collections.deque()
-
-        def with_rules(params: Any, batch: dict[str, jax.Array]) -> Any:
-            with sharding.use(lm.mesh, lm.rules):
-                return bind(score_batch, lm.model)(params, batch)
-
-        self._score = jax.jit(with_rules, out_shardings=replicated(lm.mesh))
 
     def put(self, rows: Rows, option: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Takes the rows of an option; returns (option, log-probability, greedy) of some rows."""
@@ -229,7 +207,7 @@ class _Batches:
         owner = owner[:size]
         missing = size - len(owner)
         batch = {k: np.pad(v[:size], ((0, missing), (0, 0))) for k, v in rows.items()}
-        output = self._score(self._lm.params, to_devices(batch, self._lm.mesh))
+        output = self._lm.score(self._lm.params, to_devices(batch, self._lm.mesh))
         self._pending.append((owner, output))
 
     def _results(self, left: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
