@@ -121,9 +121,8 @@ def _records(spec: SourceSpec, fields: Sequence[str]) -> Iterator[Record]:
         kind = format_of(file, spec.format)
         if kind == TEXT:
             raise DataError(
-                f"{file.path} is plain text and has no fields; labelled examples are read from"
-                f" {', '.join(READERS)} (--config.data.format says which where the suffix does"
-                " not) or tfds:NAME"
+                f"{file.path} is plain text and has no fields: records are read from tfds:NAME and"
+                f" {', '.join(READERS)}; --config.data.format says which where the suffix does not"
             )
         yield from READERS[kind](file, fields, spec.errors)
 

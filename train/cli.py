@@ -25,6 +25,7 @@ COMMANDS = {
         "train.evaluate",
         "loss of a trained model on held-out text",
     ),
+    "score": ("train.score", "evaluation sets by likelihood: grammar, bias, choices, text"),
     "generate": ("train.generate", "continue a prompt with a trained model"),
     "import": ("train.import_weights", "published weights to a folder for init_from"),
     "export": ("train.export_weights", "a trained model to a folder for transformers"),

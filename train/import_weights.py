@@ -136,7 +136,7 @@ def _config(found: Any) -> Any:
         config.model[key] = value
     config.objective.name = found.architecture.objective
     config.data.labels = found.labels
-    config.length = min(config.length, config.model.max_length)
+    config.length = config.model.max_length  # 512 for families without a position table
     return base.lock(config)
 
 

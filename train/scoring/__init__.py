@@ -1,0 +1,1 @@
+"""Likelihoods of texts under a trained model, and what evaluation sets make of them."""
