@@ -20,7 +20,7 @@ from model.flops import training_flops
 from train import objectives
 from train.mesh import make_mesh, replicated
 from train.optimizer import make_optimizer
-from train.state import State, create, shardings
+from train.state import State, shardings, start
 from train.step import bind, eval_step, train_step
 
 
@@ -53,7 +53,8 @@ class Program:
 
 # What neither the model, nor the step, nor its compilation depends on.
 NOT_COMPILED = (
-    "seed", "steps", "init_from", "data", "tokenizer", "evaluation", "checkpoint", "logging",
+    "seed", "steps", "init_from", "reinit", "data", "tokenizer", "evaluation", "checkpoint",
+    "logging",
 )  # fmt: skip
 # Of config.optimizer: they make the learning rate, which is an argument of the step.
 NOT_COMPILED_RATE = ("learning_rate", "schedule", "warmup_steps", "end_factor")
@@ -74,8 +75,8 @@ def _make(key: str, num_labels: int) -> Program:
     config = ConfigDict(json.loads(key))
     mesh = make_mesh(config.mesh)
     objective = objectives.build(config, num_labels)
-    model = build(config.model, objective.head())
-    optimizer = make_optimizer(config.optimizer, model.shapes)
+    model = build(config.model, objective.head(), config.adapters)
+    optimizer = make_optimizer(config.optimizer, model)
     contiguous = objective.rows == "contiguous"
     rows = config.batch_size if contiguous else 0
     places = shardings(model, optimizer, mesh, config.sharding, rows)
@@ -91,24 +92,19 @@ def _make(key: str, num_labels: int) -> Program:
 
     step = bind(train_step, model, objective, optimizer, config.accumulate)
     flops = training_flops(config.model, objective.head(), config.length, objective.targets)
-    fresh = lambda rng: create(model, optimizer, rng, rows)  # noqa: E731
+    reset = lambda params: start(model, optimizer, params, rows)  # noqa: E731
     return Program(
         model=model,
         objective=objective,
         mesh=mesh,
-        init=jit(fresh, out_shardings=places),
+        init=jit(lambda rng: reset(model.init(rng)), out_shardings=places),
         train_step=jit(step, donate_argnums=0, out_shardings=(places, replicated(mesh))),
         eval_step=jit(
             bind(eval_step, model, objective),
             out_shardings=(replicated(mesh), places.carry, replicated(mesh)),
         ),
         carry=jax.jit(carry, static_argnums=0, out_shardings=places.carry),
-        reset=jit(
-            lambda params: dataclasses.replace(
-                fresh(jax.random.key(0)), params=params, opt_state=optimizer.init(params)
-            ),
-            out_shardings=places,
-        ),
+        reset=jit(reset, out_shardings=places),
         shardings=places,
         flops_per_step=flops * config.batch_size,
     )
