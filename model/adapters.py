@@ -8,6 +8,7 @@ Legend: *I inputs of a map, *O its outputs, r rank, M bottleneck.
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -54,14 +55,9 @@ class Adapters:
 
 def from_config(config: Any) -> Adapters:
     """The Adapters of ``config.adapters`` (None: none); ModelError on impossible values."""
-    if config is None or not (config.lora_rank or config.bottleneck):
+    if config is None:
         return Adapters()
-    spec = Adapters(**{field.name: config[field.name] for field in dataclasses.fields(Adapters)})
-    spec = dataclasses.replace(
-        spec,
-        lora_targets=tuple(spec.lora_targets) if spec.lora_rank else (),
-        bottleneck_targets=tuple(spec.bottleneck_targets) if spec.bottleneck else (),
-    )
+    spec = Adapters(**{f.name: getattr(config, f.name) for f in dataclasses.fields(Adapters)})
     for name in ("lora_rank", "bottleneck"):
         if getattr(spec, name) < 0:
             raise ModelError(
@@ -73,7 +69,13 @@ def from_config(config: Any) -> Adapters:
             "1."
         )
     activation(spec.bottleneck_activation)
-    return spec
+    if not spec.any:
+        return Adapters()
+    return dataclasses.replace(
+        spec,
+        lora_targets=tuple(spec.lora_targets) if spec.lora_rank else (),
+        bottleneck_targets=tuple(spec.bottleneck_targets) if spec.bottleneck else (),
+    )
 
 
 def targets_of(name: str) -> tuple[str, ...]:
@@ -146,16 +148,13 @@ def lora(module: Any, x: jax.Array, y: jax.Array) -> jax.Array:
     """
     spec, fused = _ACTIVE.get(), module.name in FUSED
     inputs = x.shape[-len(module.input_names) :]
-    size = 1
-    for dimension in inputs:
-        size *= dimension
     for number, part in enumerate(targets_of(module.name)):
         if part not in spec.lora_targets:
             continue
         prefix, shape, names = f"{part}_" if fused else "", module.shape, module.names
         if fused:
             shape, names = shape[1:], names[1:]
-        draw, zeros = nn.initializers.normal((3 * size) ** -0.5), nn.initializers.zeros
+        draw, zeros = nn.initializers.normal((3 * math.prod(inputs)) ** -0.5), nn.initializers.zeros
         rank = spec.lora_rank
         a = _variable(module, f"{prefix}lora_a", draw, (*inputs, rank), (*module.input_names, None))
         b = _variable(module, f"{prefix}lora_b", zeros, (rank, *shape), (None, *names))

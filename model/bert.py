@@ -25,7 +25,6 @@ from model.products import unembed
 from model.sharding import constrain
 from model.stack import apply_layers
 
-
 ABOVE = ("pooler",)  # what lies between the last layer and the heads
 
 
