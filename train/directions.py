@@ -71,6 +71,10 @@ def muon(config: Any, axes: Any, shapes: Any) -> Kinds:
         outputs = range(inputs + parts, len(own))
         return contrib.MuonDimensionNumbers(tuple(range(inputs)), tuple(outputs))
 
+    def sized(update: jax.Array, own: contrib.MuonDimensionNumbers) -> jax.Array:
+        sizes = (math.prod(update.shape[i] for i in dims) for dims in own)
+        return update * (0.2 * math.sqrt(max(sizes)))
+
     kinds = jax.tree.map_with_path(
         lambda path, _: "muon" if _is_kernel(path, "backbone") else "adam", shapes
     )
@@ -79,7 +83,7 @@ def muon(config: Any, axes: Any, shapes: Any) -> Kinds:
     if kernels:
         directions["muon"] = optax.chain(
             contrib.scale_by_muon(beta=config.momentum, weight_dimension_numbers=kernels),
-            contrib.scale_by_shape(weight_dimension_numbers=kernels, consistent_rms=0.2),
+            optax.stateless(lambda updates, _: jax.tree.map(sized, updates, kernels)),
         )
     return {name: directions[name] for name in sorted(set(jax.tree.leaves(kinds)))}, kinds
 
