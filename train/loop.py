@@ -110,10 +110,12 @@ class _Run:
         self.rates = learning_rates(config.optimizer, config.steps)
         self.peak = program.mesh.size * matrix_peak(config.model.dtype)
         self.bar = Bar(str(self.workdir), start, config.steps, self.progress and main)
-        self.began = time.perf_counter() - (metrics.truncate(self.workdir, start) if main else 0)
+        self.clock = time.perf_counter()
+        self.began = self.clock - (metrics.truncate(self.workdir, start) if main else 0)
         self.writer = metrics.Writer(self.workdir, config.logging.tensorboard and main, main)
         self.bar.say(
             f"{config.model.family}, {program.model.num_params:,} parameters, "
+            f"{program.num_trained:,} of them trained, "
             f"{program.mesh.size} {jax.default_backend()} device(s), from step {start}"
         )
         try:

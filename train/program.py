@@ -19,7 +19,7 @@ from model.api import Model, build
 from model.flops import training_flops
 from train import objectives
 from train.mesh import make_mesh, replicated
-from train.optimizer import make_optimizer
+from train.optimizer import Optimizer, make_optimizer
 from train.state import State, shardings, start
 from train.step import bind, eval_step, train_step
 
@@ -32,6 +32,7 @@ class Program:
       init: ``init(key) -> State``, created in place on the mesh.
       train_step: ``train_step(state, batch, key, rate) -> (state, metrics)``; the state is donated.
       eval_step: ``eval_step(params, batch, carry) -> (metrics, carry, outputs of each row)``.
+      optimizer: which parameters train, and how.
       carry: ``carry(rows) -> carry`` before the first batch; {} unless the rows are contiguous and
         the model keeps a memory.
       reset: ``reset(params) -> State`` at step 0 with these parameters (after `init_from`).
@@ -41,6 +42,7 @@ class Program:
 
     model: Model
     objective: Any
+    optimizer: Optimizer
     mesh: Mesh
     init: Callable[[jax.Array], State]
     train_step: Callable[..., Any]
@@ -49,6 +51,12 @@ class Program:
     reset: Callable[[Any], State]
     shardings: State
     flops_per_step: int
+
+    @property
+    def num_trained(self) -> int:
+        """How many numbers of the parameters train."""
+        trained = self.optimizer.trained(self.model.shapes)
+        return sum(leaf.size for leaf in jax.tree.leaves(trained))
 
 
 # What neither the model, nor the step, nor its compilation depends on.
@@ -96,6 +104,7 @@ def _make(key: str, num_labels: int) -> Program:
     return Program(
         model=model,
         objective=objective,
+        optimizer=optimizer,
         mesh=mesh,
         init=jit(lambda rng: reset(model.init(rng)), out_shardings=places),
         train_step=jit(step, donate_argnums=0, out_shardings=(places, replicated(mesh))),
