@@ -25,6 +25,7 @@ def get_config() -> ConfigDict:
     c.length = 128  # tokens in a row
     c.accumulate = 1  # micro-batches a step; batch_size must be a multiple
     c.init_from = ""  # workdir of a pre-trained run: its backbone and tokenizer are the start
+    c.reinit = ()  # patterns (see optimizer.rules) of what starts fresh all the same
     c.compilation_cache = "~/.cache/pretune/xla"  # compiled programs are kept here; "" for none
 
     c.model = ConfigDict()
@@ -117,21 +118,40 @@ def get_config() -> ConfigDict:
     c.tokenizer.lowercase = False  # fold case and strip accents before splitting
 
     c.optimizer = ConfigDict()
-    c.optimizer.name = "adamw"
+    c.optimizer.name = "adamw"  # adamw | adafactor | lamb | lion | muon | sgd
     c.optimizer.learning_rate = 1e-3  # the peak
     c.optimizer.schedule = "linear"  # after warmup: linear | cosine | rsqrt | constant
     c.optimizer.warmup_steps = 100
     c.optimizer.warmup_share = 0.0  # of the steps, instead of warmup_steps; 0: warmup_steps counts
     c.optimizer.end_factor = 0.0  # last learning rate over the peak (linear, cosine)
-    c.optimizer.b1 = 0.9
-    c.optimizer.b2 = 0.999
-    c.optimizer.epsilon = 1e-6
-    c.optimizer.weight_decay = 0.01
-    c.optimizer.clip_norm = 1.0  # of the global gradient; 0: no clipping
-    # (pattern, group) pairs: the first pattern found in a parameter's path gives its group.
+    c.optimizer.b1 = 0.9  # of adamw, lamb, lion, and muon's Adam
+    c.optimizer.b2 = 0.999  # of the same; lion's published value is 0.99
+    c.optimizer.epsilon = 1e-6  # of adamw, lamb, and muon's Adam
+    c.optimizer.momentum = 0.95  # of sgd (0: none) and of muon's matrices
+    c.optimizer.weight_decay = 0.01  # of all: decoupled, times the learning rate
+    c.optimizer.clip_norm = 1.0  # of the global gradient of what learns; 0: no clipping
+    c.optimizer.ema_decay = 0.0  # evaluate an average of the weights, which forgets so; 0: off
+    # (pattern, group) pairs: the first pattern found in a parameter's path, or in its path with
+    # layers counted from the top (layer_-1 is the last, layer_-0 what follows it), gives its group.
+    # A pattern after "!" must be found in neither.
     c.optimizer.rules = ((r"(bias|/scale)$", "no_decay"), (r"", "decay"))
-    # group -> (learning rate factor, weight decay factor); a factor (0, 0) freezes the group.
+    # group -> (learning rate factor, weight decay factor) or, with a third number, the first step
+    # in which it learns (without: by unfreeze_every); a learning rate factor of 0 freezes.
     c.optimizer.groups = ConfigDict({"decay": (1.0, 1.0), "no_decay": (1.0, 0.0)})
+    # Depth: 0 the heads and what follows the layers, 1 the last layer (of encoder and decoder),
+    # ..., L the first one, L + 1 the embeddings.
+    c.optimizer.layer_decay = 1.0  # learning rate factor for each step of depth; 1: off
+    c.optimizer.unfreeze_every = 0  # steps after which the next depth starts to learn; 0: at once
+
+    c.adapters = ConfigDict()  # small trained maps on linear maps of the backbone
+    c.adapters.lora_rank = 0  # of LoRA; 0: off
+    c.adapters.lora_alpha = 16.0  # its product counts alpha / rank
+    c.adapters.lora_dropout = 0.0  # of its input
+    # query | key | value | out | up | down | gate (T5) | position (XLNet) | pooler (BERT)
+    c.adapters.lora_targets = ("query", "value")
+    c.adapters.bottleneck = 0  # hidden size of bottleneck adapters; 0: off
+    c.adapters.bottleneck_targets = ("out", "down")  # on their outputs
+    c.adapters.bottleneck_activation = "gelu"  # gelu | gelu_tanh | relu
 
     c.evaluation = ConfigDict()
     c.evaluation.every = 200  # steps; 0: at the end only
@@ -140,6 +160,7 @@ def get_config() -> ConfigDict:
     c.evaluation.metric = "eval/loss"  # what "best" means
     c.evaluation.higher_is_better = False
     c.evaluation.generate = 0  # held-out records to answer and compare (text_to_text, instruction)
+    c.evaluation.patience = 0  # evaluations without a new best after which the run ends; 0: off
 
     c.checkpoint = ConfigDict()
     c.checkpoint.every = 500  # steps; the last step is always saved; 0: no checkpoints at all

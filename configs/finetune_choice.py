@@ -3,7 +3,7 @@ r"""Choose the right one of several texts.
   pretune train --config=configs/finetune_choice.py --config.init_from=runs/gpt \
       --config.data.source=train.jsonl --config.data.eval_source=dev.jsonl --workdir=runs/choice
 
-Arguments: family (configs/recipes.py); task=NAME, one of `TASKS`, read through TFDS. Records have
+Arguments: configs/recipes.py; task=NAME, one of `TASKS`, read through TFDS. Records have
 `query`, the list `choices` (or a field each: data.choice_fields) and `gold`, the right one's number
 from 0. Metric: accuracy.
 """

@@ -6,7 +6,7 @@ r"""Classify texts or pairs of texts.
   pretune train --config=configs/finetune_classification.py:family=bert,task=mnli \
       --config.init_from=runs/bert-base --workdir=runs/mnli
 
-Arguments: family (configs/recipes.py); task=NAME, one of `TASKS`, read through TFDS. (Its builder
+Arguments: configs/recipes.py; task=NAME, one of `TASKS`, read through TFDS. (Its builder
 of SuperGLUE needs TensorFlow: for boolq and cb name SuperGLUE's own files in data.source and
 data.eval_source.) Pairs: set data.text_b_field. Metrics: accuracy, f1, matthews.
 """

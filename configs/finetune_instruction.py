@@ -3,7 +3,7 @@ r"""Follow instructions: a decoder learns the answers of conversations.
   pretune train --config=configs/finetune_instruction.py --config.init_from=runs/gpt \
       --config.data.source=chats.jsonl --workdir=runs/chat
 
-Arguments: family=gpt (configs/recipes.py). Records have the list `messages` of objects with `role`
+Arguments: configs/recipes.py (family=gpt). Records have the list `messages` of objects with `role`
 and `content`; or set data.tasks to (source, prompt, answer) triples. The loss is on the answers
 only; conversations are packed; objective.chat_template says how roles are written.
 """

@@ -4,7 +4,7 @@ r"""Find the answer to a question in a text (SQuAD).
       --config.data.source=train-v1.1.json --config.data.eval_source=dev-v1.1.json \
       --workdir=runs/squad
 
-Arguments: family (configs/recipes.py); task=squad|squad2, read through TFDS. Files: SQuAD's JSON,
+Arguments: configs/recipes.py; task=squad|squad2, read through TFDS. Files: SQuAD's JSON,
 or records with context, question, id and answers {text, answer_start}. What is longer than a row
 is read in windows, objective.stride tokens apart. For questions without an answer set
 objective.no_answer=True. Metrics: exact_match, f1; predictions.jsonl has the n best of each.

@@ -5,7 +5,7 @@ r"""A number for a text or a pair, such as the similarity of two sentences.
       --config.data.text_field=sentence1 --config.data.text_b_field=sentence2 \
       --config.data.label_field=score --workdir=runs/stsb
 
-Arguments: family (configs/recipes.py); task=stsb, read through TFDS. Metrics: pearson, spearman.
+Arguments: configs/recipes.py; task=stsb, read through TFDS. Metrics: pearson, spearman.
 """
 
 from ml_collections import ConfigDict

@@ -5,7 +5,7 @@ r"""Answer texts with texts: T5's tasks, or the same for a GPT.
       --config.data.eval_tasks='(("dev.tsv", "sst2 sentence: {sentence}", "{label}"),)' \
       --workdir=runs/sst2-text
 
-Arguments: family (configs/recipes.py; gpt takes objective.name=instruction, a prompt and its answer
+Arguments: configs/recipes.py (gpt takes objective.name=instruction, a prompt and its answer
 in one row); task=NAME, one of `TASKS`, read through TFDS, with T5's templates (Raffel et al. 2020,
 appendix D). At each evaluation so many held-out texts are answered as evaluation.generate says.
 Metrics: exact_match, rouge1, rouge2, rougeL, bleu.
@@ -42,7 +42,7 @@ TASKS = {
 def get_config(arg: str = "") -> ConfigDict:
     """The config of one recipe and task."""
     c = recipes.finetuning(arg, "text_to_text", "exact_match", TASKS)
-    if base.arguments(arg, family="", task="")["family"] == "gpt":
+    if "family=gpt" in arg.split(","):
         c.objective.name = "instruction"
     c.data.source = ""
     c.evaluation.generate, c.evaluation.every = 256, 0

@@ -3,7 +3,7 @@ r"""A tag for each word, such as named entities in BIO.
   pretune train --config=configs/finetune_tokens.py --config.init_from=runs/bert \
       --config.data.source=train.conll --config.data.eval_source=dev.conll --workdir=runs/ner
 
-Arguments: family (configs/recipes.py); task=conll2003, read through TFDS. Files: CoNLL's columns
+Arguments: configs/recipes.py; task=conll2003, read through TFDS. Files: CoNLL's columns
 (word first, tag last), or records with the lists `tokens` and `tags`. Metrics: precision, recall
 and f1 of entities (seqeval).
 """

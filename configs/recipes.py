@@ -3,6 +3,7 @@
 Arguments of every configs/finetune_*.py:
   family=bert|roberta|xlnet|t5|gpt   the published recipe; without it, one for small models
   task=NAME                          a data set by name, where the file lists some
+  regime=NAME[,layers=N]             how much is trained (configs/regimes.py)
 
 The architecture and the tokenizer are those of `init_from`. To train the same model from scratch,
 take its own pre-training config and set the objective's name.
@@ -13,7 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import base
+from configs import base, regimes
 
 LONG = ("extractive_qa",)  # tasks on paragraphs, for which papers give a recipe of their own
 
@@ -32,7 +33,7 @@ def finetuning(
       metric: by which the best is known; the higher the better.
       tasks: name -> values of config.data, or a function that changes the config.
     """
-    args = base.arguments(arg, family="", task="")
+    args = base.arguments(arg, family="", task="", regime="everything", layers="2")
     c = base.get_config()
     c.model.family = ""
     c.objective.name = objective
@@ -46,6 +47,7 @@ def finetuning(
             c.data.update(found)
         else:
             found(c)
+    regimes.apply(c, args["regime"], args["layers"])
     return c
 
 

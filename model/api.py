@@ -1,9 +1,11 @@
-"""The one door to the models: ``build(config.model, heads) -> Model``.
+"""The one door to the models: ``build(config.model, heads, config.adapters) -> Model``.
 
 A family is a module ``model/<family>.py`` with `Config` (its keys of ``config.model``, and how it
 `predicts` tokens), `LMHead` and its backbone class, named by `FAMILIES`, `ClassificationHead` where
 that is not the linear map of heads.py, and `reread` where a decoder reads the text for heads that
-sit on it. Parameters are a nested dict ``{"backbone": ..., "head": ...}`` of float32 arrays.
+sit on it, and `ABOVE` where a backbone has parts between its last layer and the heads. Parameters
+are a nested dict ``{"backbone": ..., "head": ...}`` of float32 arrays, with "adapters" where there
+are some.
 """
 
 import dataclasses
@@ -15,10 +17,13 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from model import bert, gpt, roberta, t5, xlnet
+from model import adapters, bert, gpt, roberta, t5, xlnet
+from model.activations import activation
+from model.adapters import Adapters
+from model.depth import depths
+from model.dropout import split
 from model.errors import ModelError
 from model.heads import Classifier, Heads, gather_positions, mean_token
-from model.layers import activation, split
 
 Params = dict[str, Any]
 FAMILIES = {
@@ -54,6 +59,7 @@ class Model:
         keeps a memory from one to the next; {} for others.
       axes: the tree of `params` with a tuple of logical axis names in place of each array.
       shapes: the tree of `params` with a ShapeDtypeStruct in place of each array.
+      depths: the tree of `params` with the depth of each (model/depth.py).
     """
 
     init: Callable[[jax.Array], Params]
@@ -61,10 +67,11 @@ class Model:
     carry: Callable[[int], dict[str, jax.Array]]
     axes: Params
     shapes: Params
+    depths: Params
 
     @property
     def num_params(self) -> int:
-        """How many numbers are trained, shared ones counted once."""
+        """How many numbers the parameters are, shared ones counted once."""
         return sum(leaf.size for leaf in jax.tree.leaves(self.shapes))
 
 
@@ -123,6 +130,7 @@ class _LanguageModel(nn.Module):
     backbone_class: type[nn.Module]
     config: Any
     heads: Heads
+    adapters: Adapters
 
     def setup(self) -> None:
         self.backbone = self.backbone_class(self.config)
@@ -134,7 +142,8 @@ class _LanguageModel(nn.Module):
         backbone_rng, head_rng = split(rng, 2)
         if self.heads.decodes and "decoder_tokens" not in batch:
             batch = getattr(self.family, "reread", dict)(batch)
-        out = self.backbone(batch, backbone_rng, **caches)
+        with adapters.use(self.adapters):
+            out = self.backbone(batch, backbone_rng, **caches)
         outputs = self.head(out, self.backbone.tokens.table, batch, head_rng)
         return {"hidden": out.hidden_BTD, "caches": out.caches, **outputs}
 
@@ -181,18 +190,19 @@ def architecture(config: Any) -> dict[str, Any]:
     return {"family": config.family} | {k: v for k, v in own.items() if k not in PER_RUN}
 
 
-def build(config: Any, heads: Heads) -> Model:
+def build(config: Any, heads: Heads, adapters_config: Any = None) -> Model:
     """Builds a model; the same one again for the same values, with all that was compiled for it.
 
     Args:
       config: an object with the attributes of ``config.model`` in configs/base.py.
       heads: which heads sit on the backbone.
+      adapters_config: an object with the attributes of ``config.adapters``; None: no adapters.
 
     Returns:
       The Model.
 
     Raises:
-      ModelError: a family, size or head that does not exist or does not fit.
+      ModelError: a family, size, head or adapter that does not exist or does not fit.
     """
     own = family_config(config)
     if heads.next_sentence and config.family != "bert":
@@ -208,33 +218,45 @@ def build(config: Any, heads: Heads) -> Model:
         )
     if heads.pooling not in ("own", "mean"):
         raise ModelError(f"config.objective.pooling is {heads.pooling!r}; use 'own' or 'mean'.")
-    return _build(config.family, own, heads)
+    return _build(config.family, own, heads, adapters.from_config(adapters_config))
 
 
 @functools.lru_cache(maxsize=32)
-def _build(family: str, own: Any, heads: Heads) -> Model:
+def _build(family: str, own: Any, heads: Heads, spec: Adapters) -> Model:
     """The Model of values that were checked."""
     module_file, backbone = FAMILIES[family]
-    module = _LanguageModel(module_file, backbone, own, heads)
+    module = _LanguageModel(module_file, backbone, own, heads, spec)
     token = np.zeros((1, 1), np.int32)
     batch = {"tokens": token, "decoder_tokens": token}  # all that any family's parameters need
-    boxed = jax.eval_shape(module.init, jax.random.key(0), batch)["params"]
-    is_box = lambda leaf: isinstance(leaf, nn.Partitioned)  # noqa: E731
+
+    def parts(variables: Any) -> Params:
+        params = variables["params"]
+        found = {"backbone": params["backbone"], "head": params.get("head", {})}
+        if spec.any:
+            found["adapters"] = variables.get(adapters.COLLECTION, {}).get("backbone", {})
+        return found
 
     def init(rng: jax.Array) -> Params:
-        params = nn.unbox(module.init(rng, batch)["params"])
-        return {"backbone": params["backbone"], "head": params.get("head", {})}
+        return parts(nn.unbox(module.init(rng, batch)))
 
     def apply(
         params: Params, batch: dict[str, jax.Array], rng: jax.Array | None = None, **caches: Any
     ):
-        return module.apply({"params": params}, batch, rng, **caches)
+        variables = {"params": {name: params[name] for name in ("backbone", "head")}}
+        if spec.any:
+            variables[adapters.COLLECTION] = {"backbone": params["adapters"]}
+        rngs = {}
+        if rng is not None and spec.lora_dropout:
+            rngs[adapters.DROPOUT] = jax.random.fold_in(rng, 1)
+        return module.apply(variables, batch, rng, **caches, rngs=rngs)
 
     def carry(rows: int) -> dict[str, jax.Array]:
         return xlnet.empty_memory(own, rows) if family == "xlnet" else {}
 
+    boxed = parts(jax.eval_shape(module.init, jax.random.key(0), batch))
+    is_box = lambda leaf: isinstance(leaf, nn.Partitioned)  # noqa: E731
     axes = jax.tree.map(lambda box: box.names, boxed, is_leaf=is_box)
-    axes = {"backbone": axes["backbone"], "head": axes.get("head", {})}
     shapes = jax.tree.map(lambda box: box.value, boxed, is_leaf=is_box)
-    shapes = {"backbone": shapes["backbone"], "head": shapes.get("head", {})}
-    return Model(init, apply, carry, axes, shapes)
+    adapters.check(spec, shapes["backbone"])
+    depth = depths(shapes, getattr(module_file, "ABOVE", ()))
+    return Model(init, apply, carry, axes, shapes, depth)

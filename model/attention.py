@@ -11,7 +11,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from model.layers import Linear, accumulator, dropout
+from model.dropout import dropout
+from model.layers import Linear
+from model.products import accumulator
 from model.sharding import constrain
 
 # Finite, so that a row without any key (padding) becomes uniform instead of NaN.

@@ -16,19 +16,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from model.activations import activation
 from model.attention import MLP, SelfAttention, Visible, segment_mask
+from model.dropout import dropout, split
 from model.heads import Backbone
-from model.layers import (
-    Embedding,
-    LayerNorm,
-    Linear,
-    activation,
-    apply_layers,
-    dropout,
-    split,
-    unembed,
-)  # fmt: skip
+from model.layers import Embedding, LayerNorm, Linear
+from model.products import unembed
 from model.sharding import constrain
+from model.stack import apply_layers
+
+ABOVE = ("pooler",)  # what lies between the last layer and the heads
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,20 +18,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from model.activations import activation
 from model.attention import MLP, Cache, SelfAttention, Visible, causal_mask, segment_mask
+from model.dropout import dropout, split
 from model.heads import Backbone, last_token
-from model.layers import (
-    Embedding,
-    LayerNorm,
-    accumulator,
-    activation,
-    apply_layers,
-    dropout,
-    matmul,
-    split,
-    unembed,
-)  # fmt: skip
+from model.layers import Embedding, LayerNorm
+from model.products import accumulator, matmul, unembed
 from model.sharding import constrain
+from model.stack import apply_layers
+
+ABOVE = ("norm",)  # what lies between the last layer and the heads
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from model.layers import Linear, accumulator, dropout, split
+from model.dropout import dropout, split
+from model.layers import Linear
+from model.products import accumulator
 
 # Ways to predict tokens. A family's Config has those of its models (`predicts`), an objective the
 # one that it trains ("" for none).

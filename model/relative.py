@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from model.attention import MASKED
-from model.layers import Projection, accumulator, dropout, split
+from model.dropout import dropout, split
+from model.layers import Projection
+from model.products import accumulator
 from model.sharding import constrain
 
 

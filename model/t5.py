@@ -20,14 +20,18 @@ import jax
 import jax.numpy as jnp
 
 from model.attention import Cache, causal_mask, segment_mask
+from model.dropout import dropout, split
 from model.heads import Backbone, last_token
 from model.heads import TanhClassifier as ClassificationHead
-from model.layers import Embedding, RMSNorm, apply_layers, dropout, split, unembed
+from model.layers import Embedding, RMSNorm
+from model.products import unembed
 from model.sharding import constrain
+from model.stack import apply_layers
 from model.t5_layers import Attention, DecoderCache, FeedForward, Shared, relative_bias
 
 __all__ = ["T5", "ClassificationHead", "Config", "Decoder", "LMHead", "reread"]
 START = 0  # the decoder begins with the id of padding
+ABOVE = ("norm",)  # what lies between the last layer and the heads
 
 
 @dataclasses.dataclass(frozen=True)

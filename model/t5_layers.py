@@ -12,9 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from model.activations import activation
 from model.attention import Cache, attend
+from model.dropout import dropout
 from model.errors import ModelError
-from model.layers import Projection, activation, dropout
+from model.layers import Projection
 from model.sharding import constrain
 
 GATED = "gated_"  # before the name of an activation

@@ -19,22 +19,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from model.activations import activation
 from model.attention import MLP
+from model.dropout import dropout, split
 from model.errors import ModelError
 from model.heads import Backbone, last_token
-from model.layers import (
-    Embedding,
-    LayerNorm,
-    Linear,
-    accumulator,
-    activation,
-    apply_layers,
-    dropout,
-    split,
-    unembed,
-)
+from model.layers import Embedding, LayerNorm, Linear
+from model.products import accumulator, unembed
 from model.relative import RelativeAttention, RelativeBiases, Stream, View, sine_table
 from model.sharding import constrain
+from model.stack import apply_layers
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,7 +44,7 @@ def test_flax_lives_in_model_only():
 def test_configs_hold_plain_values():
     for path in files("configs"):
         tops = {name.split(".")[0] for name in imports(path)}
-        assert tops <= {"configs", "ml_collections", "difflib", "typing", "os", "pathlib"}, path
+        assert tops <= {"configs", "ml_collections", "difflib", "typing", "collections"}, path
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -57,8 +57,21 @@ def random_example(rows: str, window: int, vocab: int, rng: np.random.Generator)
         "contiguous": {"tokens": tokens, "elsewhere": tokens, "backward": 0, "continues": 1},
         "sentences": sentences,
         "full_sentences": {**sentences, "tokens": tokens},
-        "examples": {"tokens_a": tokens, "tokens_b": tokens[:0], "label": 0},
+        "examples": random_labelled(tokens),
+        "packed": {"examples": [{"tokens": tokens, "answers": np.ones(window, np.int32)}]},
     }[rows]
+
+
+def random_labelled(tokens: np.ndarray) -> dict[str, Any]:
+    """What any task makes of a record: each objective takes its own."""
+    count, short = len(tokens), max(1, len(tokens) // 4)
+    none, ones = tokens[:0], np.ones(count, np.int32)
+    texts = {"tokens_a": tokens, "tokens_b": none, "label": 0, "record": 0}
+    words = {"tokens": tokens, "pieces": ones, "tags": 0 * ones}
+    question = {"question": tokens[:short], "context": tokens[: count // 2]}
+    span = {"span": np.asarray([0, 0]), "owned": ones[: count // 2], "begin": 0}
+    choices = {"choices": tokens[: 2 * short], "sizes": np.asarray([short, short])}
+    return texts | words | question | span | choices
 
 
 class RandomTokenizer:

@@ -1,7 +1,8 @@
 """Saving and restoring states with Orbax: asynchronous, atomic, verified.
 
-``checkpoints/00001000/`` holds three parts that can be read by themselves: `backbone`, `head` and
-`training` (step, optimizer, carry); ``00001000.sha256.json`` beside it is its manifest and
+``checkpoints/00001000/`` holds parts that can be read by themselves: `backbone`, `head` and, where
+there are some, `adapters`, as they are evaluated; and `training` (step, optimizer, carry, and of
+averaged weights what training goes on from); ``00001000.sha256.json`` beside it is its manifest and
 ``best.json`` names the best step.
 """
 
@@ -20,16 +21,15 @@ from orbax.checkpoint import v1 as ocp
 from train import manifest
 from train.errors import UserError
 from train.state import State
+from train.trees import like, replace
 from train.workdir import write_text
 
 
 def _parts(state: State) -> dict[str, Any]:
     """The state by checkpoint part; empty parts are left out."""
-    parts = {
-        "backbone": state.params["backbone"],
-        "head": state.params["head"],
-        "training": {"step": state.step, "opt_state": state.opt_state, "carry": state.carry},
-    }
+    training = {"step": state.step, "opt_state": state.opt_state, "carry": state.carry}
+    training["raw"] = like(state.params, state.average)
+    parts = {**state.evaluated, "training": training}
     return {name: part for name, part in parts.items() if jax.tree.leaves(part)}
 
 
@@ -137,9 +137,16 @@ class Checkpoints:
         aim = _parts(state)
         check_shapes(self.path(step), aim)
         got = ocp.load_checkpointables(self.path(step), aim)
-        params = {"backbone": got["backbone"], "head": got.get("head", state.params["head"])}
+        params = {name: got.get(name, part) for name, part in state.params.items()}
         training = got["training"]
-        return State(training["step"], params, training["opt_state"], training.get("carry", {}))
+        raw = training.get("raw", {})
+        return State(
+            training["step"],
+            replace(params, raw),
+            training.get("opt_state", state.opt_state),
+            training.get("carry", {}),
+            like(params, raw),
+        )
 
 
 def check_shapes(folder: pathlib.Path, aim: dict[str, Any]) -> None:

@@ -1,8 +1,11 @@
 """``pretune export``: a trained model to a folder that transformers loads.
 
 pretune export --workdir=runs/bert --to=exports/bert
+pretune export --workdir=runs/lora --to=exports/lora --adapter
 
-Writes the best checkpoint (else the newest): float32 safetensors, config.json, the tokenizer.
+Writes the best checkpoint (else the newest): float32 safetensors, config.json, the tokenizer. LoRA
+is merged into the weights; with --adapter it is written by itself, with the head, as PEFT loads it
+on the exported model that the run started from.
 """
 
 import json
@@ -24,14 +27,18 @@ def _define(values: flags.FlagValues, argv: Sequence[str]) -> None:
     flags.DEFINE_integer(
         "shard_bytes", 5_000_000_000, "size of a weights file at most", flag_values=values
     )
+    flags.DEFINE_bool("adapter", False, "write the run's LoRA for PEFT", flag_values=values)
     for name in ("workdir", "to"):
         flags.mark_flag_as_required(name, flag_values=values)
 
 
 def _run(values: flags.FlagValues) -> None:
-    for line in export_weights(
-        pathlib.Path(values.workdir), pathlib.Path(values.to), values.shard_bytes
-    ):
+    workdir, folder = pathlib.Path(values.workdir), pathlib.Path(values.to)
+    if values.adapter:
+        lines = export_adapter(workdir, folder)
+    else:
+        lines = export_weights(workdir, folder, values.shard_bytes)
+    for line in lines:
         print(line)
 
 
@@ -47,37 +54,22 @@ def export_weights(
       UserError, ModelError: no such run, or one without a published counterpart.
     """
     from input_pipeline.tokenizer_export import export_tokenizer
-    from input_pipeline.tokenizers import load_tokenizer
-    from model.api import build, family_config
-    from model.pretrained.describe import LAYOUTS, architecture_of, heads_of
+    from model.api import family_config
+    from model.pretrained.describe import LAYOUTS
     from model.pretrained.mapping import parts
     from model.pretrained.save import save
-    from train import objectives
-    from train.checkpoint import abstract, best_folder, load_parts, stored
     from train.errors import UserError
-    from train.mesh import make_mesh, param_shardings
-    from train.workdir import read_config, whole
+    from train.restore import load_model
+    from train.workdir import whole
 
-    config = read_config(workdir)
-    tokenizer = load_tokenizer(workdir / "tokenizer")
-    config.model.vocab_size = config.model.vocab_size or tokenizer.vocab_size
-    layout = LAYOUTS[config.model.family]
-    head = stored(best_folder(workdir)).get("head", {})
-    if "classification" in head and config.objective.pooling != "own":
+    config, tokenizer, architecture, heads, classes = _read(workdir)
+    if config.adapters.bottleneck:
         raise UserError(
-            f"{workdir} classifies the {config.objective.pooling} of all tokens, which no "
-            "published class does; train with config.objective.pooling='own' to export."
+            f"{workdir} has bottleneck adapters, which no published class has; export a run "
+            "without them."
         )
-    # A head without parameters of its own (tied weights) leaves no trace but the objective.
-    known = config.objective.name in objectives.NAMES
-    predicts = known and bool(objectives.load(config).predicts)
-    names = tuple(head) or (("lm",) if predicts else ())
-    architecture = architecture_of(layout, names)
-    classes = _classes(head)
-    model = build(config.model, heads_of(names, classes))
-    mesh = make_mesh({"data": 1, "fsdp": 1, "sequence": 1, "tensor": 1})
-    places = param_shardings(model.axes, model.shapes, mesh, config.sharding)
-    params = load_parts(workdir, abstract(model.shapes, places))
+    layout = LAYOUTS[config.model.family]
+    model, params = load_model(workdir, config, heads)
     longest = getattr(family_config(config.model), "max_length", NO_LIMIT)  # of position tables
     with whole(folder) as partial:
         extra = {**layout.special_tokens(tokenizer), **_labels(workdir, classes)}
@@ -92,6 +84,61 @@ def export_weights(
     if left_out:
         lines.append(f"left out, {architecture.name} has no such part: {parts(left_out)}")
     return lines
+
+
+def export_adapter(workdir: pathlib.Path, folder: pathlib.Path) -> list[str]:
+    """Makes `folder` from a run's LoRA and head, in PEFT's layout; all of it or nothing.
+
+    Returns, raises: as `export_weights`.
+    """
+    from model.adapters import from_config
+    from model.pretrained import peft
+    from model.pretrained.describe import LAYOUTS
+    from train.errors import UserError
+    from train.restore import load_adapted
+    from train.workdir import whole
+
+    config, _, architecture, heads, _ = _read(workdir)
+    spec = from_config(config.adapters)
+    if not spec.lora_rank or spec.bottleneck:
+        raise UserError(
+            f"{workdir} has no LoRA, or bottleneck adapters beside it, which PEFT does not know; "
+            "export a run of which config.adapters has lora_rank alone."
+        )
+    _, params = load_adapted(workdir, config, heads)
+    layout = LAYOUTS[config.model.family]
+    with whole(folder) as partial:
+        count = peft.save(
+            partial, layout, config.model, params, spec, architecture, config.init_from
+        )
+    return [f"LoRA of rank {spec.lora_rank} on {count} published maps, for PEFT, to {folder}"]
+
+
+def _read(workdir: pathlib.Path) -> tuple[Any, Any, Any, Any, int]:
+    """A run's config, tokenizer, published class, heads and number of classes."""
+    from input_pipeline.tokenizers import load_tokenizer
+    from model.pretrained.describe import LAYOUTS, architecture_of, heads_of
+    from train import objectives
+    from train.checkpoint import best_folder, stored
+    from train.errors import UserError
+    from train.workdir import read_config
+
+    config = read_config(workdir)
+    tokenizer = load_tokenizer(workdir / "tokenizer")
+    config.model.vocab_size = config.model.vocab_size or tokenizer.vocab_size
+    head = stored(best_folder(workdir)).get("head", {})
+    if "classification" in head and config.objective.pooling != "own":
+        raise UserError(
+            f"{workdir} classifies the {config.objective.pooling} of all tokens, which no "
+            "published class does; train with config.objective.pooling='own' to export."
+        )
+    # A head without parameters of its own (tied weights) leaves no trace but the objective.
+    known = config.objective.name in objectives.NAMES
+    predicts = known and bool(objectives.load(config).predicts)
+    names = tuple(head) or (("lm",) if predicts else ())
+    classes = _classes(head)
+    architecture = architecture_of(LAYOUTS[config.model.family], names)
+    return config, tokenizer, architecture, heads_of(names, classes), classes
 
 
 def _classes(head: dict[str, Any]) -> int:

@@ -170,11 +170,9 @@ def _answer(tokenizer: Any, ids: Sequence[int]) -> str:
 def _load(workdir: pathlib.Path) -> tuple[Any, Any, Any, Any, Any]:
     """A run's model, config.model, parameters, tokenizer and objective."""
     from input_pipeline.tokenizers import load_tokenizer
-    from model.api import build
     from train import objectives
-    from train.checkpoint import abstract, load_parts
     from train.errors import UserError
-    from train.mesh import make_mesh, param_shardings
+    from train.restore import load_model
     from train.setup import enable_compilation_cache
     from train.workdir import read_config
 
@@ -188,10 +186,7 @@ def _load(workdir: pathlib.Path) -> tuple[Any, Any, Any, Any, Any]:
             f"{workdir} was trained with {config.objective.name}, which predicts no tokens; "
             "generate from a run of causal_lm or of an encoder-decoder's objectives."
         )
-    model = build(config.model, objective.head())
-    mesh = make_mesh({"data": 1, "fsdp": 1, "sequence": 1, "tensor": 1})
-    places = param_shardings(model.axes, model.shapes, mesh, config.sharding)
-    params = load_parts(workdir, abstract(model.shapes, places))
+    model, params = load_model(workdir, config, objective.head())
     return model, config.model, params, tokenizer, objective
 
 

@@ -28,6 +28,7 @@ from train.mesh import to_devices
 from train.optimizer import learning_rates
 from train.peak import matrix_peak
 from train.progress import Bar
+from train.selection import new_best, patience_is_over
 from train.setup import Setup, check, complete, enable_compilation_cache, initial_state, set_up
 from train.state import State
 
@@ -47,7 +48,7 @@ def run(
       `step`, `seconds` (of the loop, compilation and earlier sessions of the run
       included), `tokens` (seen in all), `flops` (of
       training, by formula), `num_params`, `eval` (the last values), `best`, `stopped` (True after
-      a signal).
+      a signal), `early` (True where the patience of the evaluation ended it).
 
     Raises:
       UserError and its like in the other rooms: bad input, before anything is written; Diverged.
@@ -110,16 +111,27 @@ class _Run:
         self.rates = learning_rates(config.optimizer, config.steps)
         self.peak = program.mesh.size * matrix_peak(config.model.dtype)
         self.bar = Bar(str(self.workdir), start, config.steps, self.progress and main)
-        self.began = time.perf_counter() - (metrics.truncate(self.workdir, start) if main else 0)
+        self.clock = time.perf_counter()
+        self.began = self.clock - (metrics.truncate(self.workdir, start) if main else 0)
         self.writer = metrics.Writer(self.workdir, config.logging.tensorboard and main, main)
         self.bar.say(
             f"{config.model.family}, {program.model.num_params:,} parameters, "
+            f"{program.num_trained:,} of them trained, "
             f"{program.mesh.size} {jax.default_backend()} device(s), from step {start}"
         )
         try:
-            state, step = self._steps(state, start)
-            if step == config.steps and not self.last_eval:
+            rule, step = config.evaluation, start
+            if not patience_is_over(rule, start, self.checkpoints.best()):
+                state, step = self._steps(state, start)
+            best = self.checkpoints.best()
+            early = step < config.steps and patience_is_over(rule, step, best)
+            if (early or step == config.steps) and not self.last_eval:
                 self._evaluate(step, state)
+            if early:
+                self.bar.say(
+                    f"ended at step {step}: {rule.patience} evaluations without a "
+                    f"better {best['metric']} than {best['value']:.4f} at step {best['step']}"
+                )
             if main and self.found:
                 self.found.save(self.workdir)
         finally:
@@ -135,6 +147,7 @@ class _Run:
             "eval": self.last_eval,
             "best": self.checkpoints.best(),
             "stopped": bool(self.stop.signal),
+            "early": early,
         }
 
     def _first_state(self) -> tuple[State, int]:
@@ -179,6 +192,10 @@ class _Run:
                 pending = []
             evaluate_now = _due(config.evaluation.every, step, last)
             best = self._evaluate(step, state) if evaluate_now else None
+            if not _due(config.evaluation.every, step, step == config.steps):
+                best = None  # an evaluation that only a signal brought about decides nothing
+            marked = best or self.checkpoints.best()
+            last = last or patience_is_over(config.evaluation, step, marked)
             if config.checkpoint.every and (best or _due(config.checkpoint.every, step, last)):
                 self.checkpoints.save(step, state, best)
             if last:
@@ -231,21 +248,24 @@ class _Run:
         if not self.splits:
             return None
         began = time.perf_counter()
-        self.found = evaluate(self.setup, state.params, self.splits)
+        self.found = evaluate(self.setup, state.evaluated, self.splits)
         self.last_eval = self.found.metrics
         self.writer.write(step, self.last_eval)
         self.clock += time.perf_counter() - began
         main = {
             k: v for k, v in self.last_eval.items() if k.startswith("eval/") and k.count("/") == 1
         }
-        self.bar.say(
-            f"step {step}: " + ", ".join(f"{k} {metrics.shown(v)}" for k, v in main.items())
-        )
-        return self._new_best(step)
+        shown = ", ".join(f"{k} {metrics.shown(v)}" for k, v in main.items())
+        self.bar.say(f"step {step}: {shown}")
+        rule = self.setup.config.evaluation
+        return new_best(rule, self.last_eval, step, self.checkpoints.best())
 
     def _check_metric(self, state: State) -> None:
         """UserError unless the evaluation will give the metric by which the best is known."""
+        rule = self.setup.config.evaluation
         if not self.splits:
+            if rule.patience:
+                raise UserError("config.evaluation.patience needs held-out data; set data.holdout.")
             return
         name, batches = next(iter(self.splits.items()))
         program, processes = self.setup.program, jax.process_count()
@@ -256,24 +276,13 @@ class _Run:
         carry = jax.eval_shape(lambda: program.carry(len(batch["tokens"])))
         found, *_ = jax.eval_shape(program.eval_step, state.params, batch, carry)
         own = [*getattr(program.objective, "metrics", ())]
-        own += METRICS if self.setup.config.evaluation.generate else ()
+        own += METRICS if rule.generate else ()
         known = sorted({f"{name}/{metric}" for metric in [*found, "loss", *own]})
-        rule = self.setup.config.evaluation
         if rule.metric not in known:
             raise UserError(
                 f"config.evaluation.metric {rule.metric!r} is not among the metrics of this run; "
                 f"choose one of {', '.join(known)}."
             )
-
-    def _new_best(self, step: int) -> dict[str, Any] | None:
-        rule = self.setup.config.evaluation
-        value, best = self.last_eval[rule.metric], self.checkpoints.best()
-        if math.isnan(value):  # an undefined metric is no best
-            return None
-        sign = 1 if rule.higher_is_better else -1
-        if best is not None and best["step"] < step and sign * value <= sign * best["value"]:
-            return None
-        return {"step": step, "metric": rule.metric, "value": value}
 
 
 def _due(every: int, step: int, last: bool) -> bool:

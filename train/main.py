@@ -47,7 +47,8 @@ def _run(values: flags.FlagValues) -> int:
 
 def report(result: dict, workdir: str) -> str:
     """One line for the terminal about a finished or stopped run."""
-    parts = [f"{'stopped' if result['stopped'] else 'done'}: step {result['step']}"]
+    how = "stopped" if result["stopped"] else "done early" if result["early"] else "done"
+    parts = [f"{how}: step {result['step']}"]
     parts += [f"{name} {value:.4f}" for name, value in result["eval"].items() if "/" in name]
     parts += [f"{result['seconds']:.0f} s", f"{result['flops']:.3g} training FLOPs", workdir]
     return ", ".join(parts)

@@ -1,10 +1,12 @@
-"""optax from the config: schedule, clipping, AdamW, and one rule list for what trains how fast.
+"""optax from the config: schedule, clipping, six optimizers, each parameter at its own pace.
 
 The optimizer gives updates for a learning rate of 1. The rate is an argument of the training step,
 so runs that differ in their schedule or in their number of steps share one compiled step.
 """
 
-import re
+import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,7 +15,11 @@ import numpy as np
 import optax
 
 from configs.base import choose
+from model.api import Model
+from train.directions import DIRECTIONS, Direction
 from train.errors import UserError
+from train.paces import Pace, assign
+from train.trees import Tree, pick, replace
 
 
 def learning_rates(config: Any, steps: int) -> np.ndarray:
@@ -45,60 +51,145 @@ def learning_rates(config: Any, steps: int) -> np.ndarray:
     return np.broadcast_to(np.asarray(rate(np.arange(steps)), np.float32), (steps,))
 
 
-def parameter_groups(rules: Any, params: Any) -> Any:
-    """The tree of `params` with each parameter's group name, by the first rule that matches.
+@dataclasses.dataclass(frozen=True, eq=False)  # by identity: a static argument of jit
+class Optimizer:
+    """An optimizer of the parameters that train; for the others nothing is kept or computed.
+
+    Attributes:
+      paces: the model's tree with a Pace for each parameter.
+      directions: label -> what gives the direction of a step, each with a state of its own.
+      labels: the tree of trained parameters with the label of each one's direction.
+      clip_norm: of the gradient of what learns; 0: no clipping.
+      weight_decay: at a factor of 1.
+      trust_ratio: whether each step is scaled to the size of its parameter (LAMB).
+      ema_decay: of the average of the weights; 0: none is kept.
+    """
+
+    paces: Tree
+    directions: dict[str, optax.GradientTransformation]
+    labels: Tree
+    clip_norm: float
+    weight_decay: float
+    trust_ratio: bool
+    ema_decay: float
+
+    def trained(self, params: Tree) -> Tree:
+        """The part of a model's tree that trains (held parameters included)."""
+        return pick(params, self.paces, lambda pace: pace.rate)
+
+    def init(self, trained: Tree) -> dict[str, Any]:
+        """The state at step 0: optax's, by label."""
+        return {
+            label: direction.init(self._part(trained, label))
+            for label, direction in self.directions.items()
+        }
+
+    def _part(self, trained: Tree, label: str) -> Tree:
+        return pick(trained, self.labels, lambda own: own == label)
+
+    @functools.cached_property
+    def _trained_paces(self) -> Tree:
+        return self.trained(self.paces)
+
+    def learning(self, grads: Tree, step: jax.Array) -> Tree:
+        """Gradients with zeros for what is still held."""
+        return jax.tree.map(
+            lambda pace, g: g * (step >= pace.start) if pace.start else g,
+            self._trained_paces,
+            grads,
+        )
+
+    def update(
+        self, grads: Tree, state: dict[str, Any], trained: Tree, step: jax.Array
+    ) -> tuple[Tree, dict[str, Any]]:
+        """Updates at a learning rate of 1, and the next state.
+
+        Args:
+          grads: what `learning` gave.
+          state: of `init` or the step before.
+          trained: the parameters.
+          step: [] int32, steps done: decides what is held, without another compilation.
+        """
+        if self.clip_norm:
+            clip = optax.clip_by_global_norm(self.clip_norm)
+            grads, _ = clip.update(grads, clip.init(grads))
+        updates, after = trained, {}
+        for label, direction in self.directions.items():
+            part, own = self._part(grads, label), self._part(trained, label)
+            found, after[label] = direction.update(part, state[label], own, step=step)
+            updates = replace(updates, found)
+
+        def scaled(pace: Pace, u: jax.Array, p: jax.Array) -> jax.Array:
+            u = u + self.weight_decay * pace.decay * p if self.weight_decay * pace.decay else u
+            if self.trust_ratio:
+                size, length = jnp.linalg.norm(p.ravel()), jnp.linalg.norm(u.ravel())
+                u *= jnp.where((size == 0) | (length == 0), 1.0, size / length)
+            held = step < pace.start if pace.start else False
+            return jnp.where(held, 0, -pace.rate * u)
+
+        return jax.tree.map(scaled, self._trained_paces, updates, trained), after
+
+    def averaged(self, average: Tree, trained: Tree, step: jax.Array) -> Tree:
+        """The average of the weights after a step; {} stays {}.
+
+        The early steps are averaged over a shorter time, min(ema_decay, (1 + step)/(10 + step)), as
+        in TensorFlow's ExponentialMovingAverage: the initial weights would else weigh too much.
+        """
+        decay = jnp.minimum(self.ema_decay, (1.0 + step) / (10.0 + step))
+        part = lambda old, new: decay * old + (1 - decay) * new  # noqa: E731
+        return jax.tree.map(part, average, trained) if average else average
+
+
+def hold(direction: Direction, start: int) -> optax.GradientTransformationExtraArgs:
+    """`direction` with a state that stands still until step `start`: its counts begin there."""
+
+    def update(grads: Tree, state: Any, params: Tree, *, step: jax.Array) -> tuple[Tree, Any]:
+        updates, after = direction.update(grads, state, params)
+        if start:
+            after = jax.tree.map(lambda new, old: jnp.where(step >= start, new, old), after, state)
+        return updates, after
+
+    return optax.GradientTransformationExtraArgs(direction.init, update)
+
+
+def make_optimizer(config: Any, model: Model) -> Optimizer:
+    """The optimizer of ``config.optimizer`` for the parameters of a model.
 
     Raises:
-      UserError: a parameter that no rule matches, or a rule that no parameter reaches.
+      UserError, ConfigError: an optimizer, rule or group that does not exist or fit.
     """
-    used = set()
-
-    def group(path: Any, _: Any) -> str:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        for index, (pattern, chosen) in enumerate(rules):
-            if re.search(pattern, name):
-                used.add(index)
-                return chosen
+    make: Callable[..., dict[str, Any]] = choose("optimizer", config.name, DIRECTIONS)
+    for name in ("clip_norm", "weight_decay"):
+        if config[name] < 0:
+            raise UserError(f"config.optimizer.{name} is {config[name]}; it must be 0 or more.")
+    if not 0 <= config.ema_decay < 1:
         raise UserError(
-            f"No pattern of config.optimizer.rules matches the parameter {name}; "
-            "end the list with ('', GROUP)."
+            f"config.optimizer.ema_decay is {config.ema_decay}; it must be 0 (off) or more, and "
+            "below 1."
         )
+    paces = assign(config, model)
+    trains = lambda pace: pace.rate  # noqa: E731
+    trained = pick(paces, paces, trains)
+    axes, shapes = pick(model.axes, paces, trains), pick(model.shapes, paces, trains)
+    directions, labels = {}, {}
+    for start in sorted({pace.start for pace in jax.tree.leaves(trained)}):
+        begins = lambda pace, start=start: pace.start == start  # noqa: E731
+        kinds, chosen = make(config, pick(axes, trained, begins), pick(shapes, trained, begins))
+        label = lambda kind, start=start: f"{kind}_from_{start}" if start else kind  # noqa: E731
+        directions |= {label(kind): hold(direction, start) for kind, direction in kinds.items()}
+        labels = _merge(labels, jax.tree.map(label, chosen))
+    return Optimizer(
+        paces=paces,
+        directions=directions,
+        labels=labels,
+        clip_norm=config.clip_norm,
+        weight_decay=config.weight_decay,
+        trust_ratio=config.name == "lamb",
+        ema_decay=config.ema_decay,
+    )
 
-    tree = jax.tree_util.tree_map_with_path(group, params)
-    unused = [pattern for index, (pattern, _) in enumerate(rules) if index not in used]
-    if unused:
-        raise UserError(
-            f"The pattern {unused[0]!r} of config.optimizer.rules decides for no parameter; "
-            "correct it or take it out."
-        )
-    return tree
 
-
-def make_optimizer(config: Any, params: Any) -> optax.GradientTransformation:
-    """The optimizer of ``config.optimizer`` for parameters of the given tree (shapes suffice).
-
-    Its updates are those at learning rate 1: the training step multiplies them by its rate.
-
-    AdamW (Loshchilov & Hutter 2019). Each group of the rule list has a factor on the learning rate
-    and one on the weight decay; (0, 0) freezes it: no moments are kept for it.
-    """
-    groups = parameter_groups(config.rules, params)
-    names = set(jax.tree.leaves(groups))
-
-    def transformation(name: str) -> optax.GradientTransformation:
-        rate_factor, decay_factor = choose(
-            "parameter group (config.optimizer.groups)", name, dict(config.groups)
-        )
-        if rate_factor == 0:
-            return optax.set_to_zero()
-        return optax.chain(
-            optax.scale_by_adam(config.b1, config.b2, config.epsilon),
-            optax.add_decayed_weights(config.weight_decay * decay_factor),
-            optax.scale(-rate_factor),
-        )
-
-    choose("optimizer", config.name, {"adamw": None})
-    if config.clip_norm < 0:
-        raise UserError("config.optimizer.clip_norm must be positive, or 0 for no clipping.")
-    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
-    return optax.chain(clip, optax.partition({n: transformation(n) for n in names}, groups))
+def _merge(first: Tree, second: Tree) -> Tree:
+    """Two trees without a common leaf as one."""
+    both = first.keys() & second.keys()
+    return {**first, **second, **{key: _merge(first[key], second[key]) for key in both}}

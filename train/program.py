@@ -19,8 +19,8 @@ from model.api import Model, build
 from model.flops import training_flops
 from train import objectives
 from train.mesh import make_mesh, replicated
-from train.optimizer import make_optimizer
-from train.state import State, create, shardings
+from train.optimizer import Optimizer, make_optimizer
+from train.state import State, shardings, start
 from train.step import bind, eval_step, train_step
 
 
@@ -32,6 +32,7 @@ class Program:
       init: ``init(key) -> State``, created in place on the mesh.
       train_step: ``train_step(state, batch, key, rate) -> (state, metrics)``; the state is donated.
       eval_step: ``eval_step(params, batch, carry) -> (metrics, carry, outputs of each row)``.
+      optimizer: which parameters train, and how.
       carry: ``carry(rows) -> carry`` before the first batch; {} unless the rows are contiguous and
         the model keeps a memory.
       reset: ``reset(params) -> State`` at step 0 with these parameters (after `init_from`).
@@ -41,6 +42,7 @@ class Program:
 
     model: Model
     objective: Any
+    optimizer: Optimizer
     mesh: Mesh
     init: Callable[[jax.Array], State]
     train_step: Callable[..., Any]
@@ -50,11 +52,17 @@ class Program:
     shardings: State
     flops_per_step: int
 
+    @property
+    def num_trained(self) -> int:
+        """How many numbers of the parameters train."""
+        trained = self.optimizer.trained(self.model.shapes)
+        return sum(leaf.size for leaf in jax.tree.leaves(trained))
+
 
 # What neither the model, nor the step, nor its compilation depends on.
 NOT_COMPILED = (
-    "seed", "steps", "epochs", "init_from", "data", "tokenizer", "evaluation", "checkpoint",
-    "logging",
+    "seed", "steps", "epochs", "init_from", "reinit", "data", "tokenizer", "evaluation",
+    "checkpoint", "logging",
 )  # fmt: skip
 # Of config.optimizer: they make the learning rate, which is an argument of the step.
 NOT_COMPILED_RATE = ("learning_rate", "schedule", "warmup_steps", "warmup_share", "end_factor")
@@ -75,8 +83,8 @@ def _make(key: str, num_labels: int) -> Program:
     config = ConfigDict(json.loads(key))
     mesh = make_mesh(config.mesh)
     objective = objectives.build(config, num_labels)
-    model = build(config.model, objective.head())
-    optimizer = make_optimizer(config.optimizer, model.shapes)
+    model = build(config.model, objective.head(), config.adapters)
+    optimizer = make_optimizer(config.optimizer, model)
     contiguous = objective.rows == "contiguous"
     rows = config.batch_size if contiguous else 0
     places = shardings(model, optimizer, mesh, config.sharding, rows)
@@ -92,24 +100,20 @@ def _make(key: str, num_labels: int) -> Program:
 
     step = bind(train_step, model, objective, optimizer, config.accumulate)
     flops = training_flops(config.model, objective.head(), config.length, objective.targets)
-    fresh = lambda rng: create(model, optimizer, rng, rows)  # noqa: E731
+    reset = lambda params: start(model, optimizer, params, rows)  # noqa: E731
     return Program(
         model=model,
         objective=objective,
+        optimizer=optimizer,
         mesh=mesh,
-        init=jit(fresh, out_shardings=places),
+        init=jit(lambda rng: reset(model.init(rng)), out_shardings=places),
         train_step=jit(step, donate_argnums=0, out_shardings=(places, replicated(mesh))),
         eval_step=jit(
             bind(eval_step, model, objective),
             out_shardings=(replicated(mesh), places.carry, replicated(mesh)),
         ),
         carry=jax.jit(carry, static_argnums=0, out_shardings=places.carry),
-        reset=jit(
-            lambda params: dataclasses.replace(
-                fresh(jax.random.key(0)), params=params, opt_state=optimizer.init(params)
-            ),
-            out_shardings=places,
-        ),
+        reset=jit(reset, out_shardings=places),
         shardings=places,
         flops_per_step=flops * config.batch_size,
     )

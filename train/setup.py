@@ -15,11 +15,15 @@ from input_pipeline.tokenizers import load_tokenizer
 from model.api import architecture, build, family_config
 from model.heads import WAYS
 from train import objectives
-from train.checkpoint import abstract, best_folder, load_parts, stored
+from train.checkpoint import abstract, best_folder, stored
 from train.errors import UserError
 from train.mesh import check_batch, make_mesh
+from train.optimizer import make_optimizer
+from train.paces import matching
 from train.program import Program, make_program
+from train.restore import load_backbone
 from train.state import State
+from train.trees import pick, replace
 from train.workdir import read_config
 
 
@@ -98,7 +102,20 @@ def check(config: ConfigDict) -> None:
     check_fit(config)
     model = ConfigDict(config.model)
     model.vocab_size = model.vocab_size or 1  # not known yet
-    build(model, objective.head())
+    model = build(model, objective.head(), config.adapters)
+    make_optimizer(config.optimizer, model)
+    matching("config.reinit", config.reinit, model)
+    check_patience(config)
+
+
+def check_patience(config: ConfigDict) -> None:
+    """UserError if nothing could tell when the patience has run out."""
+    rule = config.evaluation
+    if rule.patience < 0 or (rule.patience and not (rule.every and config.checkpoint.every)):
+        raise UserError(
+            f"config.evaluation.patience is {rule.patience}; it must be 0 (off) or more, and needs "
+            "evaluation.every and checkpoint.every, by which the best evaluation is known."
+        )
 
 
 def check_fit(config: ConfigDict) -> None:
@@ -185,18 +202,20 @@ def initial_state(setup: Setup, key: jax.Array) -> State:
     """A fresh state, or one whose backbone is that of ``config.init_from`` under a fresh head.
 
     Pre-training that goes on, of an objective that predicts tokens, takes the head along where
-    there is one with the same parts.
+    there is one with the same parts. Parameters of ``config.reinit`` stay fresh.
     """
-    program = setup.program
+    program, config = setup.program, setup.config
     state = program.init(key)
-    if not setup.config.init_from:
+    if not config.init_from:
         return state
-    source = pathlib.Path(setup.config.init_from)
+    source = pathlib.Path(config.init_from)
     aim = abstract(state.params, program.shardings.params)
     there = stored(best_folder(source)).get("head", {})
     if not program.objective.predicts or there.keys() != aim["head"].keys():
         del aim["head"]
-    return program.reset({**state.params, **load_parts(source, aim)})
+    found = load_backbone(source, config, program.mesh, aim)
+    fresh = matching("config.reinit", config.reinit, program.model)
+    return program.reset(replace({**state.params, **found}, pick(state.params, fresh)))
 
 
 def enable_compilation_cache(folder: str) -> None:

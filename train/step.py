@@ -9,15 +9,20 @@ import jax.numpy as jnp
 import optax
 
 from model.api import Model
+from train.optimizer import Optimizer
 from train.state import State
+from train.trees import replace
 
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
 
 
 def _gradients(
-    model: Model, objective: Any, state: State, batch: Any, rng: Any, accumulate: int
+    model: Model, objective: Any, state: State, trained: Any, batch: Any, rng: Any, accumulate: int
 ) -> tuple[Any, Metrics, Any]:
     """Gradients of the loss over the global batch, (sum, weight) of every loss and metric, carry.
+
+    They are with respect to `trained` only, a part of the state's parameters: for the others no
+    gradient is computed, nor any below the lowest layer that trains.
 
     The denominators are those of the whole batch, so that micro-batches with few and with many
     targets count as they would in one piece. Reading them off a loss of their own costs no running
@@ -28,14 +33,15 @@ def _gradients(
     if accumulate > 1:
         whole, _, _ = objective.loss(model.apply, state.params, batch, rng, state.carry)
 
-    def loss(params: Any, rows: Any, carry: Any, rng: Any) -> tuple[jax.Array, Any]:
+    def loss(trained: Any, rows: Any, carry: Any, rng: Any) -> tuple[jax.Array, Any]:
+        params = replace(state.params, trained)
         losses, metrics, carry = objective.loss(model.apply, params, rows, rng, carry)
         weights = {name: jnp.maximum(weight, 1) for name, (_, weight) in (whole or losses).items()}
         total = sum(value / weights[name] for name, (value, _) in losses.items())
         return total, ({**metrics, **losses}, carry)
 
     def gradient(rows: Any, carry: Any, rng: Any) -> tuple[Any, Any]:
-        grads, (metrics, carry) = jax.grad(loss, has_aux=True)(state.params, rows, carry, rng)
+        grads, (metrics, carry) = jax.grad(loss, has_aux=True)(trained, rows, carry, rng)
         return (grads, metrics), carry
 
     if accumulate == 1:
@@ -61,7 +67,7 @@ def _gradients(
 def train_step(
     model: Model,
     objective: Any,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     accumulate: int,
     state: State,
     batch: dict[str, jax.Array],
@@ -73,7 +79,7 @@ def train_step(
     Args:
       model: the model.
       objective: its loss.
-      optimizer: optax.
+      optimizer: which parameters train, and how.
       accumulate: micro-batches; the result is that of one large batch.
       state: donated when jitted.
       batch: global arrays [B, ...].
@@ -81,14 +87,19 @@ def train_step(
       rate: the learning rate, by which the optimizer's updates are multiplied.
 
     Returns:
-      The next state, and (sum, weight) of every loss and metric, with `gradient_norm`.
+      The next state, and (sum, weight) of every loss and metric, with `gradient_norm`: that of the
+      parameters that learn in this step.
     """
     rng = jax.random.fold_in(key, state.step)
-    grads, metrics, carry = _gradients(model, objective, state, batch, rng, accumulate)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, optax.tree.scale(rate, updates))
+    trained = optimizer.trained(state.params)
+    grads, metrics, carry = _gradients(model, objective, state, trained, batch, rng, accumulate)
+    grads = optimizer.learning(grads, state.step)
+    updates, opt_state = optimizer.update(grads, state.opt_state, trained, state.step)
+    trained = optax.apply_updates(trained, optax.tree.scale(rate, updates))
+    average = optimizer.averaged(state.average, trained, state.step)
+    params = replace(state.params, trained)
     metrics["gradient_norm"] = (optax.tree.norm(grads), jnp.ones(()))
-    return State(state.step + 1, params, opt_state, carry), metrics
+    return State(state.step + 1, params, opt_state, carry, average), metrics
 
 
 def eval_step(

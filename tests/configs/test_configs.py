@@ -8,11 +8,11 @@ import re
 import pytest
 from ml_collections import ConfigDict
 
-from configs import base, bert, gpt, novels, roberta, t5
+from configs import base, bert, finetune_classification, gpt, novels, regimes, roberta, t5
 from configs.base import ConfigError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BASES = [ROOT / "configs" / "base.py", ROOT / "configs" / "studies" / "base.py"]
+BASES = [ROOT / "configs" / name for name in ("base.py", "studies/base.py", "regimes.py")]
 FILES = sorted(
     p
     for p in (ROOT / "configs").rglob("*.py")
@@ -20,6 +20,7 @@ FILES = sorted(
 )
 ARGUMENTS = {
     "bert": [f"size={size}" for size in bert.SIZES] + ["size=mini,objective=masked_lm_nsp"],
+    "finetune_classification": [f"regime={name}" for name in regimes.REGIMES],
     "gpt": [f"size={size}" for size in gpt.SIZES],
     "novels": [f"family={name},stage={s}" for name in novels.FAMILIES for s in ("short", "long")],
     "families": [f"family={name}" for name in novels.FAMILIES],
@@ -68,6 +69,8 @@ def test_loads_and_is_locked(path, arg):
         (roberta, "packing=ful", "no RoBERTa packing 'ful' (did you mean 'full'?)"),
         (t5, "size=smal", "no T5 size 'smal' (did you mean 'small'?)"),
         (t5, "version=1.2", "no T5 version '1.2' (did you mean '1.1'?)"),
+        (finetune_classification, "regime=lorra", "no regime 'lorra' (did you mean 'lora'?)"),
+        (finetune_classification, "layers=two", "layers is 'two'; it must be a number"),
         (gpt, "sise=small", "no config argument 'sise' (did you mean 'size'?)"),
     ],
 )

@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 import scipy.special
 
+from model.activations import activation
 from model.attention import attend, causal_mask, segment_mask
+from model.dropout import dropout
 from model.errors import ModelError
 from model.heads import gather_positions, last_token, mean_token
-from model.layers import LayerNorm, activation, apply_layers, dropout, matmul, unembed
+from model.layers import LayerNorm
+from model.products import matmul, unembed
+from model.stack import apply_layers
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,9 @@
-"""AdamW, its groups, its schedules and clipping against numpy written from the papers."""
+"""AdamW, its groups, its schedules and clipping against numpy; the others against optax's own."""
 
 import functools
 import math
 import operator
+import types
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,10 @@ import pytest
 
 from configs import base
 from configs.base import ConfigError
+from model.depth import depths
 from train.errors import UserError
 from train.optimizer import learning_rates, make_optimizer
+from train.trees import replace
 
 
 def optimizer_config(**changes):
@@ -82,14 +85,29 @@ def gradients(step):
     return jax.tree.map(lambda x: rng.standard_normal(x.shape).astype("float32"), PARAMS)
 
 
+AXES = {
+    "backbone": {
+        "dense": {"kernel": ("width", None), "bias": (None,)},
+        "norm": {"scale": ("norm",)},
+    },
+    "head": {"kernel": ("width",)},
+}
+# What the optimizer reads of a model.
+MODEL = types.SimpleNamespace(shapes=PARAMS, axes=AXES, depths={**depths(PARAMS, ("norm",))})
+
+
 def run(config, steps=3):
     """Parameters after some steps, and the optimizer's state."""
-    optimizer = make_optimizer(config, PARAMS)
-    params, state = jax.tree.map(jnp.asarray, PARAMS), optimizer.init(PARAMS)
+    optimizer = make_optimizer(config, MODEL)
+    params = jax.tree.map(jnp.asarray, PARAMS)
+    state = optimizer.init(optimizer.trained(params))
     update = jax.jit(optimizer.update)
     for step in range(steps):
-        updates, state = update(gradients(step), state, params)
-        params = optax.apply_updates(params, optax.tree.scale(config.learning_rate, updates))
+        trained = optimizer.trained(params)
+        grads = optimizer.learning(optimizer.trained(gradients(step)), step)
+        updates, state = update(grads, state, trained, step)
+        trained = optax.apply_updates(trained, optax.tree.scale(config.learning_rate, updates))
+        params = replace(params, trained)
     return params, state
 
 
@@ -163,12 +181,211 @@ def test_groups_have_their_own_rate_and_frozen_ones_do_not_move_or_keep_moments(
     ("changes", "error", "words"),
     [
         ({"rules": (("bias", "decay"),)}, UserError, "No pattern of .* matches the parameter"),
-        ({"rules": (("typo", "decay"), ("", "decay"))}, UserError, "'typo' .* for no parameter"),
+        (
+            {"rules": (("norm/sacle", "decay"), ("", "decay"))},
+            UserError,
+            "'norm/sacle' of config.optimizer.rules matches no parameter; the nearest are "
+            "backbone/norm/scale",
+        ),
+        (
+            {"rules": (("", "decay"), ("bias$", "no_decay"))},
+            UserError,
+            "bias.* decides for no",
+        ),
+        ({"rules": (("(", "decay"), ("", "decay"))}, UserError, "no regular expression"),
+        ({"rules": (("", "frozen"),)}, UserError, "freezes every parameter"),
+        ({"layer_decay": 0.0}, UserError, "layer_decay is 0.0"),
+        ({"unfreeze_every": -1}, UserError, "unfreeze_every -1"),
+        ({"ema_decay": 1.0}, UserError, "ema_decay is 1.0"),
         ({"rules": (("", "dcay"),)}, ConfigError, "did you mean 'decay'"),
         ({"name": "adamx"}, ConfigError, "did you mean 'adamw'"),
         ({"clip_norm": -1.0}, UserError, "clip_norm"),
     ],
 )
 def test_errors(changes, error, words):
+    config = optimizer_config(**changes)
+    with config.unlocked():
+        config.groups.frozen = (0.0, 0.0)
     with pytest.raises(error, match=words):
-        make_optimizer(optimizer_config(**changes), PARAMS)
+        make_optimizer(config, MODEL)
+
+
+@pytest.mark.parametrize("numbers", [(1.0,), (1.0, -1.0), (1.0, 1.0, 1, 1)])
+def test_groups_of_other_numbers_are_refused(numbers):
+    config = optimizer_config()
+    config.groups.decay = numbers
+    with pytest.raises(UserError, match=r"groups.decay is .* two numbers of 0 or more"):
+        make_optimizer(config, MODEL)
+
+
+COMPLETE = {
+    "lamb": ({}, lambda: optax.lamb(0.1, 0.9, 0.99, 1e-3, weight_decay=0.5)),
+    "lion": ({}, lambda: optax.lion(0.1, 0.9, 0.99, weight_decay=0.5)),
+    "sgd": ({"weight_decay": 0.0, "momentum": 0.8}, lambda: optax.sgd(0.1, 0.8)),
+    # optax decays by the rate itself, where ours is a share of the learning rate.
+    "adafactor": ({}, lambda: optax.adafactor(0.1, weight_decay_rate=0.05)),
+}
+
+
+@pytest.mark.parametrize("name", COMPLETE)
+def test_other_optimizers_are_optax_own(name):
+    """On the rank-2 tree above, and with all parameters decayed, as optax does by itself."""
+    changes, make = COMPLETE[name]
+    config = optimizer_config(name=name, **{**ADAM, **changes})
+    config.rules = (("", "decay"),)
+    ours, _ = run(config, steps=4)
+    theirs, params = make(), jax.tree.map(jnp.asarray, PARAMS)
+    state = theirs.init(params)
+    for step in range(4):
+        updates, state = theirs.update(gradients(step), state, params)
+        params = optax.apply_updates(params, updates)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), ours, params)
+    assert not np.allclose(ours["head"]["kernel"], PARAMS["head"]["kernel"], atol=1e-3)
+
+
+KERNELS = {  # axes and shape of a map, and its matrices' inputs and outputs
+    "up": (("width", "mlp"), (6, 8), (6, 8)),
+    "out": (("heads", None, "width"), (2, 3, 6), (6, 6)),
+    "query": (("width", "heads", None), (6, 2, 3), (6, 6)),
+    "fused": (("width", None, "heads", None), (6, 3, 2, 4), (6, 8)),
+}
+
+
+def kernels():
+    rng = np.random.default_rng(1)
+    draw = lambda shape: rng.standard_normal(shape).astype("float32")  # noqa: E731
+    params = {name: {"kernel": draw(shape)} for name, (_, shape, _) in KERNELS.items()}
+    axes = {name: {"kernel": names} for name, (names, _, _) in KERNELS.items()}
+    params = {"backbone": params, "head": {"linear": {"kernel": draw((6, 2))}}}
+    axes = {"backbone": axes, "head": {"linear": {"kernel": ("width", None)}}}
+    return types.SimpleNamespace(shapes=params, axes=axes, depths=depths(params, ()))
+
+
+def steps_of(config, model, count=3):
+    """All updates of a few steps with drawn gradients, which come back too."""
+    optimizer = make_optimizer(config, model)
+    params = jax.tree.map(jnp.asarray, model.shapes)
+    state, rng, found = optimizer.init(params), np.random.default_rng(2), []
+    for step in range(count):
+        grads = jax.tree.map(lambda x: rng.standard_normal(x.shape).astype("float32"), model.shapes)
+        updates, state = optimizer.update(grads, state, params, step)
+        found.append((grads, updates))
+    return found, state
+
+
+def matrix_parts(name, array):
+    """An array of a kernel as its matrices: one, or one for each part of the fused map."""
+    _, shape, size = KERNELS[name]
+    if name != "fused":
+        return [array.reshape(size)]
+    return [array[:, part].reshape(size) for part in range(shape[1])]
+
+
+def test_muon_orthogonalises_kernels_as_matrices_and_leaves_the_rest_to_adam():
+    """Against optax's complete Muon, given each matrix by itself."""
+    config = optimizer_config(
+        **{**ADAM, "name": "muon", "weight_decay": 0.0, "rules": (("", "decay"),)}
+    )
+    found, state = steps_of(config, kernels())
+    assert set(state) == {"adam", "muon"}
+    theirs = optax.contrib.muon(1.0, adam_b2=0.99, eps=1e-8, consistent_rms=0.2)
+    for name in KERNELS:
+        for part in range(len(matrix_parts(name, found[0][0]["backbone"][name]["kernel"]))):
+            state = None
+            for grads, updates in found:
+                grad = matrix_parts(name, grads["backbone"][name]["kernel"])[part]
+                state = theirs.init({"x": grad}) if state is None else state
+                expected, state = theirs.update({"x": grad}, state, {"x": grad})
+                ours = matrix_parts(name, updates["backbone"][name]["kernel"])[part]
+                np.testing.assert_allclose(ours, expected["x"], rtol=1e-4, atol=1e-5)
+    adam = optax.adam(1.0, 0.9, 0.99, 1e-3)
+    state = adam.init(found[0][0]["head"])
+    for grads, updates in found:
+        expected, state = adam.update(grads["head"], state)
+        np.testing.assert_allclose(
+            updates["head"]["linear"]["kernel"], expected["linear"]["kernel"], rtol=1e-5
+        )
+
+
+def test_adafactor_factors_kernels_as_matrices():
+    """[128, 3, 8, 16] has no two dimensions of 128, but three matrices of 128 x 128."""
+    shape, axes = (128, 3, 8, 16), ("width", None, "heads", None)
+    params = {"backbone": {"fused": {"kernel": np.ones(shape, "float32")}}, "head": {}}
+    model = types.SimpleNamespace(
+        shapes=params,
+        axes={"backbone": {"fused": {"kernel": axes}}, "head": {}},
+        depths=depths(params, ()),
+    )
+    config = optimizer_config(name="adafactor", weight_decay=0.0, rules=(("", "decay"),))
+    optimizer = make_optimizer(config, model)
+    state = optimizer.init(optimizer.trained(params))
+    assert sum(leaf.size for leaf in jax.tree.leaves(state)) < 2 * 3 * 128 + 10
+    grads = {
+        "backbone": {
+            "fused": {"kernel": np.random.default_rng(0).standard_normal(shape).astype("float32")}
+        }
+    }
+    updates, _ = optimizer.update(grads, state, optimizer.trained(params), 0)
+    whole = {"x": grads["backbone"]["fused"]["kernel"].reshape(128, 3, 128)}
+    theirs, ones = optax.adafactor(1.0), {"x": jnp.ones((128, 3, 128))}
+    expected, _ = theirs.update(whole, theirs.init(ones), ones)
+    got = updates["backbone"]["fused"]["kernel"].reshape(128, 3, 128)
+    np.testing.assert_allclose(got, expected["x"], rtol=1e-5)
+
+
+def test_a_held_parameter_begins_its_adam_when_it_starts():
+    """Two steps held, one taken: as if it had been the first, without decay before."""
+    config = optimizer_config(**ADAM)
+    config.rules = (("^head", "late"), ("", "decay"))
+    with config.unlocked():
+        config.groups.late = (1.0, 1.0, 2)
+    before, _ = run(config, steps=2)
+    np.testing.assert_array_equal(before["head"]["kernel"], PARAMS["head"]["kernel"])
+    after, _ = run(config, steps=3)
+    x, g = PARAMS["head"]["kernel"], gradients(2)["head"]["kernel"]
+    expected = x - 0.1 * (g / (np.abs(g) + 1e-3) + 0.5 * x)  # Adam's first step
+    np.testing.assert_allclose(after["head"]["kernel"], expected, rtol=1e-5)
+    other = adamw("backbone/dense/kernel", 0.1, 0.5)
+    np.testing.assert_allclose(after["backbone"]["dense"]["kernel"], other, rtol=1e-5, atol=1e-6)
+
+
+def test_clipping_is_by_what_learns():
+    """The gradient of a frozen or held parameter does not make the others smaller."""
+    config = optimizer_config(clip_norm=0.25, **ADAM)
+    config.rules = (("^head", "late"), ("norm", "frozen"), ("", "decay"))
+    with config.unlocked():
+        config.groups.late, config.groups.frozen = (1.0, 1.0, 9), (0.0, 0.0)
+    params, _ = run(config)
+    dense = lambda tree: tree["backbone"]["dense"]  # noqa: E731
+    scale = lambda tree: min(1.0, 0.25 / norm(dense(tree)))  # noqa: E731
+    expected = adamw("backbone/dense/kernel", 0.1, 0.5, scale)
+    np.testing.assert_allclose(dense(params)["kernel"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_layer_decay_is_a_power_of_the_depth():
+    config = optimizer_config(layer_decay=0.5, rules=(("", "decay"),))
+    layer = {"kernel": np.zeros(2, "float32")}
+    params = {
+        "backbone": {"tokens": {"table": np.zeros(3)}, "layer_0": layer, "layer_1": layer},
+        "head": {"kernel": np.zeros(1)},
+    }
+    axes = jax.tree.map(lambda _: ("width",), params)
+    model = types.SimpleNamespace(shapes=params, axes=axes, depths=depths(params, ()))
+    paces = make_optimizer(config, model).paces
+    rates = jax.tree.map(lambda pace: pace.rate, paces)
+    assert rates == {
+        "backbone": {
+            "tokens": {"table": 0.125}, "layer_0": {"kernel": 0.25}, "layer_1": {"kernel": 0.5},
+        },
+        "head": {"kernel": 1.0},
+    }  # fmt: skip
+
+
+def test_the_average_follows_the_weights():
+    config = optimizer_config(ema_decay=0.5)
+    optimizer = make_optimizer(config, MODEL)
+    tree = lambda value: {"x": jnp.full(2, value)}  # noqa: E731
+    early = optimizer.averaged(tree(0.0), tree(1.0), 0)  # (1 + 0) / (10 + 0) of the old
+    np.testing.assert_allclose(early["x"], 0.9, rtol=1e-6)
+    late = optimizer.averaged(tree(0.0), tree(1.0), 1000)
+    np.testing.assert_allclose(late["x"], 0.5, rtol=1e-6)

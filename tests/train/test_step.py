@@ -1,18 +1,23 @@
 """One training step: micro-batches, denominators, metrics, dropout's key."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
+from configs import base
 from model.api import build
 from train import objectives
 from train.benchmark import random_batch
-from train.state import State
+from train.optimizer import make_optimizer
+from train.state import start
 from train.step import eval_step, train_step
 
-SGD = optax.sgd(1.0)
+SGD = base.get_config().optimizer
+SGD.update({"name": "sgd", "momentum": 0.0, "weight_decay": 0.0, "clip_norm": 0.0})
+sgd = functools.cache(lambda model: make_optimizer(SGD, model))
 # Compiled once for each model, whichever test asks first.
 one_step = jax.jit(train_step, static_argnums=(0, 1, 2, 3))
 
@@ -35,14 +40,11 @@ def setting(tiny, noise, name, dropout=0.0):
     return model, objective, batch, noise(model)
 
 
-def start(params):
-    return State(jnp.zeros((), jnp.int32), params, SGD.init(params), {})
-
-
 def step(model, objective, batch, params, accumulate, key=0):
     """Gradients (one SGD step of rate 1) and metrics."""
-    fixed = (model, objective, SGD, accumulate)
-    after, metrics = one_step(*fixed, start(params), batch, jax.random.key(key), 1.0)
+    fixed = (model, objective, sgd(model), accumulate)
+    before = start(model, sgd(model), params)
+    after, metrics = one_step(*fixed, before, batch, jax.random.key(key), 1.0)
     return jax.tree.map(lambda old, new: old - new, params, after.params), metrics, after
 
 
@@ -90,9 +92,9 @@ def test_dropout_is_keyed_by_run_and_step(tiny, noise):
 
 def test_step_counts_and_the_next_step_draws_anew(tiny, noise):
     model, objective, batch, params = setting(tiny, noise, "causal_lm", dropout=0.3)
-    state, losses = start(params), []
+    state, losses = start(model, sgd(model), params), []
     for _ in range(2):  # at a rate of 0 parameters stay: only the step's number differs
-        fixed = (model, objective, SGD, 1)
+        fixed = (model, objective, sgd(model), 1)
         state, metrics = one_step(*fixed, state, batch, jax.random.key(0), 0.0)
         losses.append(float(metrics["loss"][0]))
     assert int(state.step) == 2
