@@ -2,9 +2,11 @@
 
 pretune import --from=downloads/bert-base-uncased --to=runs/bert-base
 pretune train --config=configs/finetune_classification.py --config.init_from=runs/bert-base ...
+pretune import --from=downloads/lora --base=runs/bert-base --to=runs/bert-lora
 
 --from is a folder with config.json, *.safetensors and the tokenizer's files, or the name of a model
-on the Hugging Face hub. Pickled weights (.bin, .pt) are refused.
+on the Hugging Face hub. Pickled weights (.bin, .pt) are refused. With --base, a run, --from is a
+LoRA adapter in PEFT's layout for the model of that run.
 """
 
 import hashlib
@@ -25,12 +27,20 @@ WANTED = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.mod
 def _define(values: flags.FlagValues, argv: Sequence[str]) -> None:
     flags.DEFINE_string("from", None, "folder, or name on the hub", flag_values=values)
     flags.DEFINE_string("to", None, "workdir to make", flag_values=values)
+    flags.DEFINE_string("base", "", "run that an adapter belongs to", flag_values=values)
     for name in ("from", "to"):
         flags.mark_flag_as_required(name, flag_values=values)
 
 
 def _run(values: flags.FlagValues) -> None:
-    for line in import_weights(find(values["from"].value), pathlib.Path(values.to)):
+    source, workdir = find(values["from"].value), pathlib.Path(values.to)
+    if values.base:
+        from train.import_adapter import import_adapter
+
+        lines = import_adapter(source, pathlib.Path(values.base), workdir)
+    else:
+        lines = import_weights(source, workdir)
+    for line in lines:
         print(line)
 
 

@@ -50,7 +50,7 @@ class TensorFolder:
             raise ModelError(_why_nothing(folder))
         self._file_of: dict[str, Any] = {}
         for name in files:
-            file = stack.enter_context(_open(folder, name))
+            file = stack.enter_context(open_file(folder, name))
             for tensor in file.keys():  # noqa: SIM118  a handle, not a dict
                 self._file_of[tensor] = file
         absent = sorted((weight_map or {}).keys() - self._file_of.keys())
@@ -74,12 +74,13 @@ class TensorFolder:
         return self._file_of[name].get_tensor(name)
 
 
-def _open(folder: pathlib.Path, name: str) -> Any:
+def open_file(folder: pathlib.Path, name: str) -> Any:
+    """A safetensors file, to be used as a context; ModelError if it is not whole."""
     path = folder / name
     if pathlib.PurePath(name).name != name:
         raise ModelError(f"{folder / INDEX} names a file outside the folder ({name}); refused.")
     if not path.exists():
-        raise ModelError(f"{folder} lacks the shard {name} that {INDEX} names; download it.")
+        raise ModelError(f"{folder} lacks the file {name}; download it.")
     try:
         return safe_open(path, framework="np")
     except SafetensorError as error:
@@ -127,7 +128,7 @@ def write(
         name = (
             SINGLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         )
-        _write_file(folder / name, dict(_named(shard, arrays)))
+        write_file(folder / name, dict(_named(shard, arrays)))
         weight_map |= {tensor: name for group in shard for tensor, _ in group}
     if len(shards) > 1:
         index = {"metadata": {"total_size": sum(map(size, plan))}, "weight_map": weight_map}
@@ -143,7 +144,8 @@ def _named(
             yield name, np.ascontiguousarray(array, np.float32)
 
 
-def _write_file(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> None:
+def write_file(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> None:
+    """Writes contiguous tensors and reads them back to compare."""
     save_file(tensors, path, metadata={"format": "pt"})  # transformers asks for this word
     with safe_open(path, framework="np") as file:
         for name, array in tensors.items():

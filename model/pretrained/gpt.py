@@ -112,4 +112,5 @@ LAYOUT = Layout(
     special_tokens=special_tokens,
     ignored=r"^transformer\.h\.\d+\.attn\.(bias|masked_bias)$",  # masks
     copies=((r"^lm_head\.weight$", "transformer.wte.weight"),),
+    inputs_first=True,
 )

@@ -156,6 +156,7 @@ class Layout:
       copies: pattern -> name of the tensor that the matching ones must equal (tied weights), where
         they are no parameter by themselves.
       renamed: (pattern, replacement) pairs: older spellings of names.
+      inputs_first: weights of linear maps are kept as [inputs, outputs], as PEFT wants to know.
     """
 
     model_type: str
@@ -170,6 +171,7 @@ class Layout:
     ignored: str = "^$"
     copies: tuple[tuple[str, str], ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
+    inputs_first: bool = False
 
     def canonical(self, name: str, known: set[str]) -> str:
         """The name as `entries` spells it."""
@@ -179,6 +181,13 @@ class Layout:
         with_prefix = self.prefix + name
         is_ours = with_prefix in known or re.search(self.ignored, with_prefix)
         return with_prefix if not own and is_ours else name
+
+
+def published_names(entry: Entry, layout: Layout, architecture: Architecture) -> list[str]:
+    """The names of an entry's tensors in one published class."""
+    before = architecture.prefix if entry.ours.startswith("backbone/") else ""
+    left = "" if architecture.heads else layout.prefix
+    return [before + name.removeprefix(left) for name in entry.theirs]
 
 
 def flatten(tree: Any) -> dict[str, Any]:

@@ -8,7 +8,13 @@ from typing import Any
 import jax
 
 from model.pretrained import files
-from model.pretrained.mapping import Architecture, Entry, Layout, flatten, used_entries
+from model.pretrained.mapping import (
+    Architecture,
+    Layout,
+    flatten,
+    published_names,
+    used_entries,
+)
 
 
 def save(
@@ -39,14 +45,14 @@ def save(
     left_out = [entry.ours for entry in entries if re.search(architecture.lacks, entry.ours)]
     entries = [entry for entry in entries if entry.ours not in left_out]
 
-    def named(entry: Entry) -> list[str]:
-        """Its tensors in this class."""
-        before = architecture.prefix if entry.ours.startswith("backbone/") else ""
-        left = "" if architecture.heads else layout.prefix
-        return [before + name.removeprefix(left) for name in entry.theirs]
-
     plan = [
-        list(zip(named(entry), entry.transform.shapes(leaf.shape), strict=True))
+        list(
+            zip(
+                published_names(entry, layout, architecture),
+                entry.transform.shapes(leaf.shape),
+                strict=True,
+            )
+        )
         for entry, leaf in ((entry, leaves[entry.ours]) for entry in entries)
     ]
     groups = (entry.transform.split(jax.device_get(leaves[entry.ours])) for entry in entries)

@@ -475,7 +475,7 @@ def only_pickle(folder):
         (lambda f: (f / "model.safetensors").write_bytes(b"abc"), "not a whole safetensors file"),
         (lambda f: (f / "model.safetensors").unlink(), "has neither model.safetensors nor"),
         (only_pickle, "pytorch_model.bin.*pickle can run any code.*safe_serialization"),
-        (shard_gone, "lacks the shard model-00001-of-00001.safetensors"),
+        (shard_gone, "lacks the file model-00001-of-00001.safetensors"),
         (shard_outside, "names a file outside the folder"),
     ],
 )
