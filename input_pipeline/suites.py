@@ -19,6 +19,7 @@ from input_pipeline.sources import Document, SourceSpec, read_documents, read_re
 from input_pipeline.values import as_text
 
 PIECE = 2000  # characters of a text that are one item
+_BREAK = re.compile(r"\s+(?=\S)")  # where a text may be cut
 STATISTICS = "occupations-stats.tsv"  # Winogender's, beside the sentences
 
 
@@ -210,7 +211,7 @@ def _pieces(documents: Iterable[Document]) -> Iterator[tuple[bool, str]]:
         rest += document.text
         start = 0
         while len(rest) - start >= 2 * PIECE:
-            blank = re.compile(r"\s+(?=\S)").search(rest, start + PIECE, start + 2 * PIECE)
+            blank = _BREAK.search(rest, start + PIECE, start + 2 * PIECE)
             stop = blank.start() if blank else start + PIECE
             yield new, rest[start:stop]
             new, start = False, stop

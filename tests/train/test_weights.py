@@ -109,6 +109,7 @@ def test_there_and_back(family, published, pretune, corpus, tokenizer, tmp_path)
     settings = json.loads((out / "tokenizer_config.json").read_text())
     table = {"gpt": 16, "bert": 16, "roberta": 16}  # of positions; the others have none
     assert settings["model_max_length"] == table.get(family, int(1e30))
+    assert config_of(work).length == table.get(family, 512)  # what rows are without --length
 
     config = f"--config={ROOT}/configs/{family}.py"
     code, _, err = pretune(

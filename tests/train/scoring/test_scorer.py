@@ -163,8 +163,9 @@ def test_unmodified_tokens_of_a_pair(language_model, family):
         assert found.log_prob[option] == pytest.approx(value, rel=1e-5)
         assert found.tokens[option] == count == len(ids[option]) - len(changed[option])
     likelihood, _ = language_model("gpt")
-    both = [score(likelihood, pairs, unmodified=flag).log_prob for flag in (True, False)]
-    np.testing.assert_array_equal(*both)
+    both, whole = (score(likelihood, pairs, unmodified=flag) for flag in (True, False))
+    np.testing.assert_array_equal(both.log_prob, whole.log_prob)
+    np.testing.assert_array_equal(both.tokens, whole.tokens)
 
 
 def test_pairs_that_share_nothing(language_model):
