@@ -9,9 +9,9 @@ published names for the last two are xl and xxl).
 Published recipe of small to 11b (section 3.1.2): batch 128, length 512 (114 in the decoder), 2^19
 steps, Adafactor at 1/sqrt(max(step, 10,000)), no weight decay, dropout 0.1 (1.1: none); the final
 models go on to 2^20 steps of batch 2,048 with tasks mixed in (section 3.7; objective.name=multitask
-and data.tasks). Ours has AdamW instead, with the same schedule from a peak of 1e-3, and Adafactor's
-steps relative to a parameter's size as factors: the embedding starts at 1, the queries' maps
-at 1/sqrt(head size) of the others.
+and data.tasks). Ours has AdamW instead (optimizer.name=adafactor is there), with the same schedule
+from a peak of 1e-3, and Adafactor's steps relative to a parameter's size as factors: the embedding
+starts at 1, the queries' maps at 1/sqrt(head size) of the others.
 """
 
 from ml_collections import ConfigDict

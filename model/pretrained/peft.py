@@ -11,7 +11,7 @@ import json
 import math
 import pathlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import jax
@@ -132,13 +132,13 @@ def save(
 
 
 def _heads(
-    layout: Layout, entries: Iterable[Entry], params: Any, architecture: Architecture
+    layout: Layout, entries: Collection[Entry], params: Any, architecture: Architecture
 ) -> dict[str, np.ndarray]:
     """The published tensors of the heads, whole modules: with the copies of tied weights."""
     leaves, every, found = flatten({"head": params["head"]}), flatten(params), {}
     homes = {name: (entry, i) for entry in entries for i, name in enumerate(entry.theirs)}
     tensor = lambda entry, i: entry.transform.split(jax.device_get(every[entry.ours]))[i]  # noqa: E731
-    for entry in {id(home[0]): home[0] for home in homes.values()}.values():
+    for entry in entries:
         if entry.ours in leaves:
             for i, name in enumerate(published_names(entry, layout, architecture)):
                 found[name] = tensor(entry, i)

@@ -1,15 +1,15 @@
 """What is carried from step to step: XLNet's memory in a step, on a mesh, across a restart."""
 
+import dataclasses
 import warnings
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from input_pipeline.dataset import Prepared
 from model.api import build
+from tests.train.test_step import one_step, sgd
 from train import objectives
 from train.benchmark import random_batch
 from train.evaluate import evaluate
@@ -17,16 +17,11 @@ from train.loop import run
 from train.mesh import to_devices
 from train.program import make_program
 from train.setup import Setup
-from train.state import State
-from train.step import train_step
+from train.state import start
 
 SIZES = {
     "model.mem_len": 12, "model.reuse_len": 8, "objective.span_context": 3, "model.num_layers": 1,
 }  # fmt: skip
-
-SGD = optax.sgd(0.1)
-# Compiled once for each model, whichever test asks first.
-one_step = jax.jit(train_step, static_argnums=(0, 1, 2, 3))
 
 
 def parts(tiny, noise, changes=None):
@@ -48,9 +43,10 @@ def test_accumulation_is_one_large_batch_and_keeps_each_rows_memory(tiny, noise)
     batch["continues"] = (np.arange(8) % 2).astype(np.int32)
     memory = np.random.default_rng(0).standard_normal((8, 12, 16)).astype("float32")
     carry = {"layer_0": memory, "filled": np.arange(8, dtype=np.int32)}
-    state = State(jnp.zeros((), jnp.int32), params, SGD.init(params), carry)
+    state = dataclasses.replace(start(model, sgd(model), params), carry=carry)
     (whole, metrics), (pieces, same) = (
-        one_step(model, objective, SGD, k, state, batch, jax.random.key(0), 1.0) for k in (1, 4)
+        one_step(model, objective, sgd(model), k, state, batch, jax.random.key(0), 0.1)
+        for k in (1, 4)
     )
     close(pieces.params, whole.params, rtol=2e-4, atol=2e-6)
     close(same, metrics, rtol=2e-4, atol=2e-6)
@@ -65,10 +61,10 @@ def test_accumulation_is_one_large_batch_and_keeps_each_rows_memory(tiny, noise)
 
 def test_the_step_uses_the_memory(tiny, noise):
     model, objective, batch, params = parts(tiny, noise)
-    state = State(jnp.zeros((), jnp.int32), params, SGD.init(params), model.carry(8))
+    state = start(model, sgd(model), params, rows=8)
 
     def step(state, batch):  # at a rate of 0: parameters stay
-        return one_step(model, objective, SGD, 1, state, batch, jax.random.key(0), 0.0)
+        return one_step(model, objective, sgd(model), 1, state, batch, jax.random.key(0), 0.0)
 
     first, before = step(state, batch)
     _, after = step(first, batch)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from configs import regimes
+from tests.train.test_loop import assert_same_state, saved
 from train import cli, loop
 from train.benchmark import random_batch
 from train.checkpoint import Checkpoints
@@ -19,8 +20,6 @@ from train.mesh import to_devices
 from train.program import make_program
 from train.selection import new_best, patience_is_over
 from train.setup import check, complete, initial_state, set_up
-
-from .test_loop import assert_same_state, saved
 
 
 @pytest.fixture(scope="module")
@@ -293,3 +292,63 @@ def test_eight_devices_are_one(tiny, name):
             assert len(kept) == 2
     assert kept
     assert all(share(leaf) < 1 for leaf in kept)
+
+
+@pytest.fixture(scope="module")
+def classifier(corpus, run_config, tmp_path_factory):
+    """A BERT and a LoRA run from it that tells texts apart."""
+    folder = tmp_path_factory.mktemp("classifier")
+    run(run_config("bert", {"steps": 2, "evaluation.every": 0}), folder / "base", progress=False)
+    (folder / "train.tsv").write_text("text\tlabel\n" + "the cat sat\tx\na dog ran\ty\n" * 30)
+    config = run_config(
+        "bert",
+        {
+            "objective.name": "classification",
+            "init_from": str(folder / "base"),
+            "data.source": str(folder / "train.tsv"),
+            "evaluation.metric": "eval/accuracy",
+            "steps": 4,
+        },
+    )
+    regimes.apply(config, "lora")
+    run(config, folder / "lora", progress=False)
+    return folder
+
+
+def test_export_merges_lora_or_writes_it_for_peft_and_import_reads_it(classifier, tmp_path, capsys):
+    from safetensors.numpy import load_file
+
+    run_, base = classifier / "lora", classifier / "base"
+    assert cli.main(["export", f"--workdir={run_}", f"--to={tmp_path / 'merged'}"]) == 0
+    assert cli.main(["export", f"--workdir={run_}", f"--to={tmp_path / 'peft'}", "--adapter"]) == 0
+    assert "LoRA of rank 8 on 2 published maps" in capsys.readouterr().out
+    merged = load_file(tmp_path / "merged" / "model.safetensors")
+    tensors = load_file(tmp_path / "peft" / "adapter_model.safetensors")
+    there = saved(run_, 4)
+    module = "bert.encoder.layer.0.attention.self.query"
+    a, b = (tensors[f"base_model.model.{module}.lora_{x}.weight"] for x in "AB")
+    kernel = there["['backbone']['layer_0']['attention']['query_key_value']['kernel']"]
+    expected = kernel[:, 0].reshape(16, 16).T + 2 * b @ a
+    np.testing.assert_allclose(merged[f"{module}.weight"], expected, rtol=1e-4, atol=1e-6)
+
+    to = tmp_path / "again"
+    given = [f"--from={tmp_path / 'peft'}", f"--base={base}", f"--to={to}"]
+    assert cli.main(["import", *given]) == 0
+    again = saved(to, 0)
+    names = [name for name in there if not name.startswith("['training']")]
+    assert_same_state({n: again[n] for n in names}, {n: there[n] for n in names})
+    assert cli.main(["evaluate", f"--workdir={run_}"]) == 0  # with its adapters
+    assert "eval/accuracy" in capsys.readouterr().out
+
+
+def test_an_adapter_of_another_model_or_a_run_without_lora_is_refused(
+    classifier, source, tmp_path, capsys
+):
+    run_, base = classifier / "lora", classifier / "base"
+    assert cli.main(["export", f"--workdir={base}", f"--to={tmp_path / 'x'}", "--adapter"]) == 2
+    assert "has no LoRA" in capsys.readouterr().err
+    assert cli.main(["export", f"--workdir={run_}", f"--to={tmp_path / 'p'}", "--adapter"]) == 0
+    given = [f"--from={tmp_path / 'p'}", f"--base={source}", f"--to={tmp_path / 'y'}"]
+    assert cli.main(["import", *given]) == 2
+    assert "no linear map of the base model" in capsys.readouterr().err
+    assert not (tmp_path / "y").exists()
