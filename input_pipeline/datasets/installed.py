@@ -1,8 +1,8 @@
 """Finds the modules whose documentation `pydocs` reads, without importing them.
 
-They are those of the standard library (by `sysconfig`) and of Pretune's run-time dependencies (by
-`importlib.metadata`). What else is installed beside them does not count, so that the data set
-follows from the versions of these alone.
+They are those of the standard library (by `sysconfig`), of the packages that Pretune is built on,
+and of what these need (by `importlib.metadata`). What else is installed beside them does not count,
+nor what Pretune may need later, so that the data set follows from the versions of these alone.
 """
 
 import re
@@ -15,8 +15,6 @@ from pathlib import Path, PurePath
 
 from packaging.requirements import Requirement
 
-from input_pipeline.errors import DataError
-
 # Folders with test code, copies of other distributions, or programs that only happen to be shipped.
 SKIPPED_FOLDERS = (
     "test tests testing test_utils test_util _vendor _vendored vendored third_party __pycache__"
@@ -24,7 +22,12 @@ SKIPPED_FOLDERS = (
 )
 _SKIPPED = frozenset(SKIPPED_FOLDERS.split())
 SUFFIXES = (".py", ".pyi")  # a stub documents a compiled module
-ROOT = "pretune"  # its own text changes with every commit; the data set must not
+ROOTS = (
+    "jax", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets",
+    "importlib-resources", "array-record", "pyarrow", "fsspec", "packaging", "tokenizers",
+    "sentencepiece", "protobuf", "safetensors", "ml-collections", "absl-py", "numpy", "scipy",
+    "rich", "tensorboardx", "matplotlib", "jinja2",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,16 +66,12 @@ def module_name(relative: PurePath) -> str:
 
 
 def dependencies() -> list[metadata.Distribution]:
-    """The distributions that Pretune needs at run time, and those that they need, sorted by name.
+    """The distributions of `ROOTS`, and those that they need, sorted by name.
 
-    Extras count where somebody on the way asks for them; Pretune's own are nobody's.
-
-    Raises:
-      DataError: Pretune runs from its sources without being installed, so nothing says what it
-        depends on.
+    Extras count where somebody on the way asks for them.
     """
     found: dict[str, metadata.Distribution] = {}
-    pending, seen = [(ROOT, "")], set()
+    pending, seen = [(name, "") for name in ROOTS], set()
     while pending:
         name, extra = pending.pop()
         if (name, extra) in seen:
@@ -81,18 +80,12 @@ def dependencies() -> list[metadata.Distribution]:
         try:
             distribution = metadata.distribution(name)
         except metadata.PackageNotFoundError:
-            if name == ROOT:
-                raise DataError(
-                    "pydocs reads the documentation of Pretune's dependencies, but Pretune is not "
-                    "installed; run `pip install -e .` in its folder, or name another source."
-                ) from None
             continue  # of another platform, or an optional one
         found[_normal(name)] = distribution
         for line in distribution.requires or ():
             needed = Requirement(line)
             if needed.marker is None or needed.marker.evaluate({"extra": extra}):
                 pending += [(_normal(needed.name), extra) for extra in ["", *needed.extras]]
-    del found[ROOT]
     return [found[name] for name in sorted(found)]
 
 

@@ -256,6 +256,7 @@ def test_bad_rules_and_targets_end_in_a_sentence_before_anything_is_written(
         assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lora", "adafactor", "muon"])
 def test_eight_devices_are_one(tiny, name):
     """Adapters, moments and averages split as their parameters are."""

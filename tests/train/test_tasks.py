@@ -28,6 +28,11 @@ def real(name, lines=40, skip=0):
     return "\n".join(text[:skip] + text[skip : skip + lines]) + "\n"
 
 
+def slow(*values):
+    """Parameters that only the slow suite tries."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 @pytest.fixture
 def task(run_config, tmp_path):
     """``task(family, objective, text, suffix, changes) -> (metrics, predictions)`` of a run."""
@@ -89,7 +94,7 @@ def test_more_classes_and_one_class(task):
     assert math.isnan(found["eval/matthews"])
 
 
-@pytest.mark.parametrize("family", ["gpt", "xlnet", "t5"])
+@pytest.mark.parametrize("family", ["gpt", *slow("xlnet", "t5")])
 def test_classification_of_the_other_families(task, family):
     text = "".join(
         json.dumps({"text": s, "b": s[::-1], "label": n % 2}) + "\n"
@@ -129,7 +134,7 @@ def test_regression(task, made):
 TAGGED = "Ann\tB-PER\nSmith\tI-PER\nsaw\tO\nRome\tB-LOC\n\nwe\tO\nsaw\tO\nBob\tB-PER\n\n"
 
 
-@pytest.mark.parametrize("family", ["bert", "gpt", "t5"])
+@pytest.mark.parametrize("family", ["bert", *slow("gpt", "t5")])
 @pytest.mark.parametrize("made", [True, False])
 def test_token_classification(task, family, made):
     text = TAGGED * 4 if made else real("wnut17/wnut17train.conll", 200)
@@ -165,7 +170,7 @@ QA = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("family", ["bert", "xlnet", "gpt", "t5"])
+@pytest.mark.parametrize("family", ["bert", *slow("xlnet", "gpt", "t5")])
 def test_extractive_qa(task, family):
     changes = {**QA, "steps": 60, "optimizer.learning_rate": 3e-2}
     found, lines = task(family, "extractive_qa", squad(), "json", changes)
@@ -220,7 +225,7 @@ def test_no_answer(task):
     assert math.isnan(found["eval/has_answer_f1"])
 
 
-@pytest.mark.parametrize("family", ["bert", "gpt", "xlnet"])
+@pytest.mark.parametrize("family", ["gpt", *slow("bert", "xlnet")])
 def test_multiple_choice(task, family):
     rows = [
         {"query": f"is it {s}?", "choices": ["good", "bad", "so so"][: 2 + n % 2], "gold": n % 2}
