@@ -409,6 +409,7 @@ def test_t5_as_published(exported):
         load(folder, LAYOUTS["t5"], config, model)
 
 
+@pytest.mark.slow
 def test_t5_encoder_alone(exported):
     """Its decoder starts fresh; where it must be there, its lack is an error."""
     folder, config, model, params = exported("t5", ())

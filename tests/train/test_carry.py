@@ -73,6 +73,7 @@ def test_the_step_uses_the_memory(tiny, noise):
     assert before["loss"][0] == fresh["loss"][0]
 
 
+@pytest.mark.slow
 def test_eight_devices_are_one(tiny):
     found = []
     for sizes in ((1, 1, 1, 1), (2, 2, 1, 2)):

@@ -126,6 +126,7 @@ def losses(tiny, sizes):
     return np.asarray(found), state
 
 
+@pytest.mark.slow
 def test_eight_devices_are_one(tiny):
     expected, one = losses(tiny, (1, 1, 1, 1))
     assert expected[-1, 0] < expected[0, 0] - 0.05
