@@ -55,10 +55,10 @@ def make_row(
 
 
 class TeacherForced:
-    """What the objectives of encoder-decoders have in common; a dataclass adds the rows.
+    """What objectives have in common that teach answers to a decoder; a dataclass adds the rows.
 
     The decoder reads the target, moved by one, and predicts it. `source_ends`: whether the
-    encoder's text has an end token.
+    encoder's text, where there is an encoder, has an end token.
     """
 
     z_loss: float

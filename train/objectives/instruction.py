@@ -6,27 +6,25 @@ each other.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import jax
 import numpy as np
 
 from configs.base import ConfigError
 from input_pipeline.errors import DataError
 from input_pipeline.records import Record
 from input_pipeline.task import Task
-from model.heads import Heads
-from train.objectives import Pair, accuracy, cross_entropy_and_z, pad, smoothed_cross_entropy
+from train.objectives import pad
 from train.objectives.classification import check_smoothing
-from train.seq2seq import end_of_text
+from train.seq2seq import TeacherForced, end_of_text
 
 ANSWERS = "assistant"  # the role that is learned
 Turn = tuple[str, str]  # role and text
 
 
 @dataclasses.dataclass(frozen=True)
-class Objective:
+class Objective(TeacherForced):
     """Next-token prediction of the answers, each with the end-of-text token behind it.
 
     Attributes:
@@ -41,10 +39,9 @@ class Objective:
     length: int
     chat_template: tuple[tuple[str, str, str], ...]
     z_loss: float
-    label_smoothing: float
-    target_length: int
+    label_smoothing: float = 0.0
+    target_length: int = 0
     rows: ClassVar[str] = "packed"
-    losses: ClassVar[tuple[str, ...]] = ("cross_entropy", "z_loss")
     predicts: ClassVar[str] = "causal"
 
     def __post_init__(self) -> None:
@@ -80,10 +77,6 @@ class Objective:
     def answer_length(self) -> int:
         """Tokens of an answer that is generated, at most."""
         return self.target_length or self.length // 2
-
-    def head(self) -> Heads:
-        """The LM head."""
-        return Heads(lm=True)
 
     def task(self, data: Any) -> Task:
         """A list of `{"role", "content"}`; or, of config.data.tasks, a question and its answer.
@@ -144,23 +137,6 @@ class Objective:
             key: pad(np.concatenate(parts), self.length, "float32" if key == "weights" else "int32")
             for key, parts in rows.items()
         }
-
-    def loss(
-        self,
-        apply: Callable[..., Any],
-        params: Any,
-        batch: dict[str, jax.Array],
-        rng: Any,
-        carry: Any,
-    ) -> tuple[dict[str, Pair], dict[str, Pair], Any]:
-        """Mean negative log-likelihood of the answers' tokens, in nats."""
-        logits = apply(params, batch, rng)["logits"]
-        targets = (logits, batch["targets"], batch["weights"])
-        loss, z_loss = cross_entropy_and_z(*targets, self.z_loss)
-        if rng is not None and self.label_smoothing:
-            loss = smoothed_cross_entropy(*targets, self.label_smoothing)
-        losses = {"cross_entropy": loss, "z_loss": z_loss}
-        return losses, {"accuracy": accuracy(*targets)}, carry
 
     def prompts(self, records: Sequence[Record], tokenizer: Any) -> tuple[list, list[list[str]]]:
         """The ids up to the last answer of each record, and the texts of which one is wanted."""
