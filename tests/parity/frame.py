@@ -209,26 +209,33 @@ def _step_rows(case: Case, ours: Imported, loss: torch.Tensor, precision: str) -
     def step(optimizer: Any, state: State, rate: float = 1.0) -> Any:
         return train_step(ours.model, case.objective, optimizer, 1, state, case.batch, key, rate)
 
+    settings = base.get_config().optimizer
+    settings.clip_norm, settings.weight_decay = 0.0, 0.1
+    optimizer = make_optimizer(settings, ours.model)
+    trained = optimizer.trained(ours.params)
+
     key = jax.random.key(0)
     zeros = lambda tree: jax.tree.map(jnp.zeros_like, tree)  # noqa: E731
-    keep = optax.GradientTransformation(zeros, lambda g, _, params: (zeros(params), g))
-    start = State(jnp.zeros((), jnp.int32), ours.params, keep.init(ours.params), {})
+    # As an optimizer that changes nothing and whose state is the last gradient.
+    (label,) = optimizer.directions
+    holds = optax.GradientTransformationExtraArgs(
+        zeros, lambda g, _, params, **__: (zeros(params), g)
+    )
+    keep = dataclasses.replace(optimizer, directions={label: holds}, weight_decay=0.0)
+    start = State(jnp.zeros((), jnp.int32), ours.params, keep.init(trained), {})
     kept, metrics = jax.jit(lambda state: step(keep, state))(start)
     total = sum(float(metrics[n][0]) / float(metrics[n][1]) for n in case.objective.losses)
     yield output("loss", precision, total, numpy(loss))
 
     case.reference.zero_grad()
     loss.backward()
-    gradients = ours.published(kept.opt_state)
+    gradients = ours.published(kept.opt_state[label])
     named = dict(case.reference.named_parameters())
     assert named.keys() == published_names(ours)
     wanted = {name: numpy(p.grad) for name, p in named.items()}
     yield from gradient_rows(gradients, wanted, precision)
 
-    settings = base.get_config().optimizer
-    settings.clip_norm, settings.weight_decay = 0.0, 0.1
-    optimizer = make_optimizer(settings, ours.model.shapes)
-    state = State(start.step, ours.params, optimizer.init(ours.params), {})
+    state = State(start.step, ours.params, optimizer.init(trained), {})
     advance = jax.jit(lambda state: step(optimizer, state, settings.learning_rate)[0])
     for _ in range(STEPS):
         state = advance(state)
