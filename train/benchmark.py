@@ -115,10 +115,11 @@ class StepTimer:
         self.key = jax.random.key(config.seed)
         self.state = self.program.init(self.key)
         self.rate = np.float32(config.optimizer.learning_rate)
+        given = (self.state, self.batch, self.key, self.rate)
         began = time.perf_counter()
-        lowered = self.program.train_step.lower(self.state, self.batch, self.key, self.rate)
-        self.compiled = lowered.compile()
+        self.compiled = self.program.train_step.lower(*given).compile()
         self.compile_seconds = time.perf_counter() - began
+        self.flops = self.program.flops(*given)
         timed(self.step, 2)
 
     def step(self) -> Any:
@@ -137,13 +138,14 @@ class StepTimer:
         median = statistics.median(seconds)
         quarter = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [median] * 3
         tokens = self.config.batch_size * self.config.length
-        rate = self.program.flops_per_step / median
+        rate = self.flops / median
         return {
             "parameters": self.program.model.num_params,
+            "trained": self.program.num_trained,
             "step_ms_median": 1e3 * median,
             "step_ms_quartiles": [1e3 * quarter[0], 1e3 * quarter[2]],
             "tokens_per_second": tokens / median,
-            "model_gflops_per_step": self.program.flops_per_step / 1e9,
+            "model_gflops_per_step": self.flops / 1e9,
             "gflops_per_second": rate / 1e9,
             "matrix_peak_gflops_per_second": peak * self.program.mesh.size / 1e9,
             "model_flops_utilisation": rate / (peak * self.program.mesh.size),

@@ -1,79 +1,42 @@
-"""Floating-point operations of a forward pass, counted from the formulas (matrix products only).
+"""Floating-point operations of a function, counted in its program: matrix products only.
 
-XLA's own count takes the body of a scan once, so it cannot be used. Conventions of Chowdhery et al.
-2022 (PaLM), appendix B: a product of [m, k] and [k, n] is 2mkn; recomputation (remat) and the
-causal half that a kernel could skip are not taken off; training is three forward passes.
+A product of [m, k] and [k, n] is 2mkn (Chowdhery et al. 2022, PaLM, appendix B); the causal half
+that a kernel could skip is not taken off. What nobody reads, such as the gradient of a frozen
+weight, is not counted: XLA drops it as well. (XLA's own count takes the body of a scan once.)
 """
 
+import math
 from typing import Any
 
-from model.heads import Heads
+from jax.extend import core
+from jax.interpreters import partial_eval
 
 
-def forward_flops(config: Any, heads: Heads, length: int, targets: int) -> int:
-    """FLOPs of one row, with a full memory where the family has one.
+def count(jaxpr: core.ClosedJaxpr) -> int:
+    """FLOPs of one run of a traced function (``jax.jit(f).trace(...).jaxpr``).
 
-    Args:
-      config: ``config.model``.
-      heads: the heads in use.
-      length: tokens in the row; the encoder's in an encoder-decoder.
-      targets: positions at which the LM head predicts; the decoder's tokens in an encoder-decoder.
-
-    Returns:
-      FLOPs of the forward pass for one row.
+    The body of a scan counts as often as it runs; of a conditional's branches the dearest counts.
     """
-    width = config.width
-    if config.family == "t5":
-        decoded = targets if heads.lm else length * heads.decodes
-        total = _encoder_decoder_flops(config, length, decoded)
-        total += targets * 2 * width * config.vocab_size if heads.lm else 0
-        total += length * 2 * width * (2 * heads.span + heads.num_token_labels)
-        return total + (2 * width * (width + heads.num_labels) if heads.num_labels else 0)
-    if config.family == "xlnet":
-        total = config.num_layers * _xlnet_layer(config, heads, length, targets)
-        total += targets * 2 * width * config.vocab_size if heads.lm else 0
-        return total + (2 * width * (width + heads.num_labels) if heads.num_labels else 0)
-    projections = 2 * length * (4 * width * width + 2 * width * config.mlp_width)
-    attention = 2 * 2 * length * length * width
-    total = config.num_layers * (projections + attention)
-    encoder = config.family in ("bert", "roberta")  # these have one more layer under the heads
-    if heads.lm:
-        transform = 2 * width * width if encoder else 0
-        total += targets * (2 * width * config.vocab_size + transform)
-    if encoder and (heads.next_sentence or heads.num_labels):
-        total += 2 * width * width
-    per_token = 2 * width * (2 * heads.span + heads.num_token_labels)
-    pooled = 2 * width * (heads.num_labels + 2 * heads.next_sentence)
-    return total + length * per_token + pooled
+    program = jaxpr.jaxpr
+    needed, _ = partial_eval.dce_jaxpr(program, [True] * len(program.outvars))
+    return _count(needed)
 
 
-def _encoder_decoder_flops(config: Any, source: int, target: int) -> int:
-    """T5 with `source` tokens in the encoder and `target` in the decoder."""
-    width = config.width
-    inner = config.num_heads * (config.head_size or width // config.num_heads)
-    maps = 3 if config.activation.startswith("gated_") else 2
-    mlp = 2 * maps * width * config.mlp_width  # for one token, as are the next two
-    self_attention = 2 * 4 * width * inner
-    half_attention = 2 * 2 * width * inner  # queries and output, or keys and values
-    encoder = source * (self_attention + mlp + 4 * source * inner)
-    decoder = target * (self_attention + half_attention + mlp + 4 * (target + source) * inner)
-    decoder += source * half_attention if target else 0
-    layers = config.num_decoder_layers or config.num_layers
-    return config.num_layers * encoder + layers * decoder
+def _count(program: core.Jaxpr) -> int:
+    total = 0
+    for equation in program.eqns:
+        if equation.primitive.name == "dot_general":
+            total += _product(equation)
+            continue
+        parts = [_count(inner) for inner in core.jaxprs_in_params(equation.params)]
+        if equation.primitive.name == "cond":
+            parts = [max(parts)]
+        times = equation.params["length"] if equation.primitive.name == "scan" else 1
+        total += times * sum(parts)
+    return total
 
 
-def _xlnet_layer(config: Any, heads: Heads, length: int, targets: int) -> int:
-    """FLOPs of one layer; the projected sine table is left out, which all rows share."""
-    width = config.width
-    queries = length + (targets if heads.permuted else 0)
-    keys = length + (config.mem_len if heads.permuted else 0)
-    distances = keys + length
-    projections = 2 * width * width * (2 * queries + 2 * keys)
-    feed_forward = 2 * queries * 2 * width * config.mlp_width
-    attention = 2 * queries * width * (2 * keys + distances + 2)  # two for the segments
-    return projections + feed_forward + attention
-
-
-def training_flops(config: Any, heads: Heads, length: int, targets: int) -> int:
-    """FLOPs of forward and backward pass for one row: three forward passes."""
-    return 3 * forward_flops(config, heads, length, targets)
+def _product(equation: Any) -> int:
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    left = equation.invars[0].aval.shape
+    return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[i] for i in contracted)

@@ -11,6 +11,7 @@ import math
 import pathlib
 import signal
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -45,10 +46,10 @@ def run(
       force: accept a workdir with another config.
 
     Returns:
-      `step`, `seconds` (of the loop, compilation and earlier sessions of the run
-      included), `tokens` (seen in all), `flops` (of
-      training, by formula), `num_params`, `eval` (the last values), `best`, `stopped` (True after
-      a signal), `early` (True where the patience of the evaluation ended it).
+      `step`, `seconds` (of the loop, compilation and earlier sessions of the run included),
+      `tokens` (seen in all), `flops` (of all steps, train/flops.py), `num_params`, `eval` (the last
+      values), `best`, `stopped` (True after a signal), `early` (True where the patience of the
+      evaluation ended it).
 
     Raises:
       UserError and its like in the other rooms: bad input, before anything is written; Diverged.
@@ -109,6 +110,7 @@ class _Run:
         self.found: Found | None = None
         self._check_metric(state)
         self.rates = learning_rates(config.optimizer, config.steps)
+        self.key = jax.random.fold_in(jax.random.key(config.seed), 1)  # 0 is initialisation
         self.peak = program.mesh.size * matrix_peak(config.model.dtype)
         self.bar = Bar(str(self.workdir), start, config.steps, self.progress and main)
         self.clock = time.perf_counter()
@@ -120,6 +122,9 @@ class _Run:
             f"{program.mesh.size} {jax.default_backend()} device(s), from step {start}"
         )
         try:
+            # Of the first batch, as every batch has the same shapes.
+            (batch,) = self._batches(0, 1, prefetch=0)
+            self.flops = program.flops(state, batch, self.key, self.rates[0])
             rule, step = config.evaluation, start
             if not patience_is_over(rule, start, self.checkpoints.best()):
                 state, step = self._steps(state, start)
@@ -142,7 +147,7 @@ class _Run:
             "step": step,
             "seconds": time.perf_counter() - self.began,
             "tokens": step * config.batch_size * config.length,
-            "flops": step * program.flops_per_step,
+            "flops": step * self.flops,
             "num_params": program.model.num_params,
             "eval": self.last_eval,
             "best": self.checkpoints.best(),
@@ -162,8 +167,9 @@ class _Run:
         aim = abstract(jax.eval_shape(program.init, key), program.shardings)
         return self.checkpoints.restore(step, aim), step
 
-    def _steps(self, state: State, start: int) -> tuple[State, int]:
-        config, program = self.setup.config, self.setup.program
+    def _batches(self, start: int, stop: int, prefetch: int) -> Iterator[dict[str, jax.Array]]:
+        """The global batches of steps [start, stop), on the devices."""
+        config = self.setup.config
         batches = train_batches(
             self.setup.data.train,
             self.setup.data.weights,
@@ -171,17 +177,20 @@ class _Run:
             batch_size=config.batch_size,
             seed=config.seed,
             start_step=start,
-            num_steps=config.steps,
+            num_steps=stop,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
-            prefetch=config.data.prefetch,
+            prefetch=prefetch,
         )
-        key = jax.random.fold_in(jax.random.key(config.seed), 1)  # 0 is initialisation
+        return (to_devices(batch, self.setup.program.mesh) for batch in batches)
+
+    def _steps(self, state: State, start: int) -> tuple[State, int]:
+        config, program = self.setup.config, self.setup.program
         pending: list[metrics.Metrics] = []
         self.clock, step = time.perf_counter(), start
+        batches = self._batches(start, config.steps, config.data.prefetch)
         for step, batch in enumerate(batches, start + 1):
-            batch, rate = to_devices(batch, program.mesh), self.rates[step - 1]
-            state, values = program.train_step(state, batch, key, rate)
+            state, values = program.train_step(state, batch, self.key, self.rates[step - 1])
             pending.append(values)
             # Read once: the flag may be set again while a checkpoint is being saved.
             last = step == config.steps or self._stopping()
@@ -237,8 +246,8 @@ class _Run:
             "train/seconds": now - self.began,
             "train/seconds_per_step": seconds,
             "train/tokens_per_second": config.batch_size * config.length / seconds,
-            "train/flops_per_second": program.flops_per_step / seconds,
-            "train/flops_utilisation": program.flops_per_step / seconds / self.peak,
+            "train/flops_per_second": self.flops / seconds,
+            "train/flops_utilisation": self.flops / seconds / self.peak,
         }
         self.writer.write(step, values)
         self.bar.update(step, values)

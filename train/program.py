@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 
 from model import sharding
 from model.api import Model, build
-from model.flops import training_flops
 from train import objectives
+from train.flops import count
 from train.mesh import make_mesh, replicated
 from train.optimizer import Optimizer, make_optimizer
 from train.state import State, shardings, start
@@ -37,7 +37,8 @@ class Program:
         the model keeps a memory.
       reset: ``reset(params) -> State`` at step 0 with these parameters (after `init_from`).
       shardings: of the State.
-      flops_per_step: of training, by formula (model/flops.py).
+      flops: ``flops(state, batch, key, rate) -> int``, of a training step (train/flops.py); what
+        `remat` computes a second time is left out.
     """
 
     model: Model
@@ -50,7 +51,7 @@ class Program:
     carry: Callable[[int], Any]
     reset: Callable[[Any], State]
     shardings: State
-    flops_per_step: int
+    flops: Callable[..., int]
 
     @property
     def num_trained(self) -> int:
@@ -99,7 +100,15 @@ def _make(key: str, num_labels: int) -> Program:
         return jax.jit(with_rules, **options)
 
     step = bind(train_step, model, objective, optimizer, config.accumulate)
-    flops = training_flops(config.model, objective.head(), config.length, objective.targets)
+    train = jit(step, donate_argnums=0, out_shardings=(places, replicated(mesh)))
+
+    def flops(*args: Any) -> int:
+        plain = train
+        if config.model.remat != "none":
+            config.model.remat = "none"
+            plain = _make(json.dumps(config.to_dict(), sort_keys=True), num_labels).train_step
+        return count(plain.trace(*args).jaxpr)
+
     reset = lambda params: start(model, optimizer, params, rows)  # noqa: E731
     return Program(
         model=model,
@@ -107,7 +116,7 @@ def _make(key: str, num_labels: int) -> Program:
         optimizer=optimizer,
         mesh=mesh,
         init=jit(lambda rng: reset(model.init(rng)), out_shardings=places),
-        train_step=jit(step, donate_argnums=0, out_shardings=(places, replicated(mesh))),
+        train_step=train,
         eval_step=jit(
             bind(eval_step, model, objective),
             out_shardings=(replicated(mesh), places.carry, replicated(mesh)),
@@ -115,5 +124,5 @@ def _make(key: str, num_labels: int) -> Program:
         carry=jax.jit(carry, static_argnums=0, out_shardings=places.carry),
         reset=jit(reset, out_shardings=places),
         shardings=places,
-        flops_per_step=flops * config.batch_size,
+        flops=flops,
     )

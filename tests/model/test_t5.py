@@ -9,7 +9,6 @@ import pytest
 
 from model.api import build, family_config
 from model.errors import ModelError
-from model.flops import forward_flops
 from model.heads import Heads
 from model.t5 import Decoder
 from model.t5_layers import bucket_of
@@ -267,34 +266,6 @@ def test_initial_scales(t5):
         np.testing.assert_allclose(np.std(leaf), std, rtol=0.1)
     assert np.all(decoder["norm"]["scale"] == 1)
     assert "table" not in t5()[1].shapes["head"].get("lm", {})
-
-
-@pytest.mark.parametrize("changes", [{}, V11], ids=["1.0", "1.1"])
-def test_flops_are_those_of_the_products(t5, changes):
-    """Counted in the program itself, which for two equal rows does twice as much as for one."""
-    config, model, params = t5({**changes, "model.dropout": 0.0})
-    total = 0
-    batch = {key: PACKED[key] for key in ("tokens", "decoder_tokens")}
-    for equation in inner(jax.make_jaxpr(model.apply)(params, batch).jaxpr):
-        (contracted, _), _ = equation.params["dimension_numbers"]
-        left, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
-        total += 2 * math.prod(out) * math.prod(left[i] for i in contracted)
-    biases = 2 * 8 * 3 * (8 * 8 + 6 * 6)  # one-hot products, left out of the formula
-    assert total - biases == forward_flops(config, Heads(lm=True), 8, 6)
-    # A class read off the decoder: another 8 tokens there, no vocabulary, the head's two maps.
-    longer = forward_flops(config, Heads(lm=True), 8, 8) - 2 * 8 * 16 * 32
-    assert forward_flops(config, Heads(num_labels=3), 8, 0) == longer + 2 * 16 * (16 + 3)
-
-
-def inner(jaxpr):
-    """The matrix products of a program, those of inner programs included."""
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            yield equation
-        for value in equation.params.values():
-            program = getattr(value, "jaxpr", value)
-            if hasattr(program, "eqns"):
-                yield from inner(program)
 
 
 def test_impossible_sizes_are_refused(tiny):

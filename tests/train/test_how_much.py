@@ -154,7 +154,8 @@ def test_a_run_with_averages_resumes_bit_for_bit(
     run_config, averaged, tmp_path, monkeypatch, lines
 ):
     """Stopped after step 7; and what is evaluated again is what was saved."""
-    workdir, original, count = tmp_path / "w", loop.to_devices, 0
+    workdir, original = tmp_path / "w", loop.to_devices
+    count = -1  # one batch is drawn to count its operations
 
     def to_devices(batch, mesh):
         nonlocal count

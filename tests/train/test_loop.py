@@ -114,7 +114,7 @@ from ml_collections import ConfigDict
 from train import loop
 import json
 config = ConfigDict(json.loads(sys.argv[1]))
-count, original = 0, loop.to_devices
+count, original = -1, loop.to_devices  # one batch is drawn to count its operations
 def to_devices(batch, mesh):
     global count
     count += 1
@@ -137,13 +137,14 @@ def test_killed_and_run_again_is_uninterrupted(run_config, tmp_path, uninterrupt
     assert not (workdir / "checkpoints" / "00000012").exists()
 
     result = run(run_config(), workdir, progress=False)
-    assert result["step"] == 12
+    assert (result["step"], result["flops"]) == (12, uninterrupted[1]["flops"])
     assert lines(workdir) == lines(uninterrupted[0])
     assert_same_state(saved(workdir, 12), saved(uninterrupted[0], 12))
 
 
 def test_sigterm_saves_and_stops(run_config, tmp_path, uninterrupted, lines, monkeypatch):
-    workdir, original, count = tmp_path / "w", loop.to_devices, 0
+    workdir, original = tmp_path / "w", loop.to_devices
+    count = -1  # one batch is drawn to count its operations
 
     def to_devices(batch, mesh):
         nonlocal count

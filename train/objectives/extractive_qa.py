@@ -53,7 +53,6 @@ class Objective:
     losses: ClassVar[tuple[str, ...]] = ("loss",)
     predicts: ClassVar[str] = ""
     window: ClassVar[int] = 0
-    targets: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         """ConfigError where no context fits, or windows would leave tokens out."""

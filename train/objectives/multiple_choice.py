@@ -39,7 +39,6 @@ class Objective:
     predicts: ClassVar[str] = ""
     metrics: ClassVar[tuple[str, ...]] = ()
     window: ClassVar[int] = 0
-    targets: ClassVar[int] = 0
 
     def head(self) -> Heads:
         """A classifier of one output."""

@@ -35,7 +35,6 @@ class Objective:
     predicts: ClassVar[str] = ""
     metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman")
     window: ClassVar[int] = 0
-    targets: ClassVar[int] = 0
 
     def head(self) -> Heads:
         """A classifier of one output."""

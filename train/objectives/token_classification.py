@@ -46,7 +46,6 @@ class Objective:
     predicts: ClassVar[str] = ""
     metrics: ClassVar[tuple[str, ...]] = ("precision", "recall", "f1")
     window: ClassVar[int] = 0
-    targets: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         """ConfigError on a share that is none."""
