@@ -2,8 +2,9 @@ r"""How much to train: each regime sets keys of configs/base.py in a fine-tuning
 
   pretune train --config=configs/finetune_classification.py:regime=lora ...
 
-The head always trains. Freezing rules go before those that a config has, whose factors and
-exceptions then hold for what is left.
+The head always trains, and with it BERT's pooler, except under LoRA: the same layer is in the heads
+of RoBERTa and XLNet, and masked LM alone leaves it as it began. Freezing rules go before those that
+a config has, whose factors and exceptions then hold for what is left.
 """
 
 from typing import Any
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 from configs import base
 
 Rules = tuple[tuple[str, str], ...]
+HEAD = "^head/|^backbone/pooler/"
 
 
 def apply(c: ConfigDict, name: str, layers: str = "2") -> None:
@@ -29,17 +31,17 @@ def everything(c: ConfigDict, _: int = 0) -> None:
 
 def head_only(c: ConfigDict, _: int = 0) -> None:
     """The heads on frozen features."""
-    only(c, "^head/")
+    only(c, HEAD)
 
 
 def last_layers(c: ConfigDict, layers: int) -> None:
     """The heads, the last layers (of encoder and decoder) and what follows them."""
-    only(c, f"^head/|{top(layers)}")
+    only(c, f"{HEAD}|{top(layers)}")
 
 
 def bias_only(c: ConfigDict, _: int = 0) -> None:
     """The heads and all biases (BitFit, Ben Zaken et al. 2022); T5 has none, and is refused."""
-    only(c, "^head/", keep=((r"^backbone/.*bias$", "no_decay"),))
+    only(c, HEAD, keep=((r"^backbone/.*bias$", "no_decay"),))
 
 
 def gradual(c: ConfigDict, _: int = 0) -> None:
@@ -74,7 +76,9 @@ def layer_decay(c: ConfigDict, _: int = 0) -> None:
 def lora(c: ConfigDict, _: int = 0) -> None:
     """The heads and LoRA of rank 8 on queries and values (Hu et al. 2021, appendix D.1).
 
-    Small maps take higher rates than the weights that they stand for.
+    Small maps take higher rates than the weights that they stand for. A pooler stays as it was, as
+    in PEFT, to whose layout such a run can be exported; one that was never trained is better left
+    out (objective.pooling=mean).
     """
     c.adapters.lora_rank, c.adapters.lora_alpha = 8, 16.0
     c.optimizer.learning_rate *= 5
@@ -85,7 +89,7 @@ def adapters(c: ConfigDict, _: int = 0) -> None:
     """The heads, the norms and bottlenecks of 64 in each sub-layer (Houlsby et al. 2019, 2.1)."""
     c.adapters.bottleneck = 64
     c.optimizer.learning_rate *= 5
-    only(c, "^head/|^adapters/|norm/(bias|scale)$")
+    only(c, f"{HEAD}|^adapters/|norm/(bias|scale)$")
 
 
 def reinit(c: ConfigDict, layers: int) -> None:

@@ -2,10 +2,11 @@
 
 pretune benchmark --config=configs/gpt.py:size=small --config.batch_size=2 --config.length=256
 
-Batches are random ids of the right shapes: no data is read, so only the step is timed. The device's
-matrix peak is measured in the same process, by one large product in the model's dtype. --serve
-keeps the compiled step and times N more steps for each line "N" read on standard input, so that two
-programs can be timed in turn on a noisy machine.
+Batches are random ids of the right shapes: no data is read, so only the step is timed. The
+architecture of a fine-tuning config is that of --config.init_from. The device's matrix peak is
+measured in the same process, by one large product in the model's dtype. --serve keeps the compiled
+step and times N more steps for each line "N" read on standard input, so that two programs can be
+timed in turn on a noisy machine.
 """
 
 import json
@@ -106,10 +107,16 @@ class StepTimer:
 
     def __init__(self, config: Any) -> None:
         """Builds, compiles (timed) and warms up."""
+        from input_pipeline.tokenizers import load_tokenizer
         from train.mesh import to_devices
         from train.program import make_program
+        from train.setup import complete
 
-        config.model.vocab_size = config.model.vocab_size or config.tokenizer.vocab_size
+        config = complete(config)
+        if not config.model.vocab_size:
+            own = config.tokenizer
+            size = load_tokenizer(own.path).vocab_size if own.path else own.vocab_size
+            config.model.vocab_size = size
         self.config, self.program = config, make_program(config, LABELS)
         self.batch = to_devices(random_batch(config, self.program.objective), self.program.mesh)
         self.key = jax.random.key(config.seed)

@@ -94,7 +94,10 @@ def export_adapter(workdir: pathlib.Path, folder: pathlib.Path) -> list[str]:
     from model.adapters import from_config
     from model.pretrained import peft
     from model.pretrained.describe import LAYOUTS
+    from model.pretrained.mapping import flatten, parts
+    from train.checkpoint import best_folder
     from train.errors import UserError
+    from train.optimizer import make_optimizer
     from train.restore import load_adapted
     from train.workdir import whole
 
@@ -105,7 +108,15 @@ def export_adapter(workdir: pathlib.Path, folder: pathlib.Path) -> list[str]:
             f"{workdir} has no LoRA, or bottleneck adapters beside it, which PEFT does not know; "
             "export a run of which config.adapters has lora_rank alone."
         )
-    _, params = load_adapted(workdir, config, heads)
+    model, params = load_adapted(workdir, config, heads)
+    trained = flatten(make_optimizer(config.optimizer, model).trained(model.shapes))
+    beside = [path for path in trained if not path.startswith(("adapters/", "head/"))]
+    # At step 0 is what was imported: nothing of it was trained here.
+    if beside and int(best_folder(workdir).name):
+        raise UserError(
+            f"{workdir} also trained {parts(beside)}, which an adapter's files do not hold; export "
+            "it without --adapter, or train LoRA and the heads alone (regime=lora)."
+        )
     layout = LAYOUTS[config.model.family]
     with whole(folder) as partial:
         count = peft.save(

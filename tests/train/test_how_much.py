@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import shutil
 import signal
 
@@ -11,7 +12,7 @@ import pytest
 
 from configs import regimes
 from tests.train.test_loop import assert_same_state, saved
-from train import cli, loop
+from train import cli, loop, peak
 from train.benchmark import random_batch
 from train.checkpoint import Checkpoints
 from train.errors import UserError
@@ -20,6 +21,8 @@ from train.mesh import to_devices
 from train.program import make_program
 from train.selection import new_best, patience_is_over
 from train.setup import check, complete, initial_state, set_up
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -354,3 +357,29 @@ def test_an_adapter_of_another_model_or_a_run_without_lora_is_refused(
     assert cli.main(["import", *given]) == 2
     assert "no linear map of the base model" in capsys.readouterr().err
     assert not (tmp_path / "y").exists()
+
+
+def test_an_adapter_beside_which_more_was_trained_is_refused(classifier, tmp_path, capsys):
+    """PEFT's files would not hold it."""
+    more = tmp_path / "more"
+    shutil.copytree(classifier / "lora", more)
+    config = json.loads((more / "config.json").read_text())
+    config["optimizer"]["rules"].insert(0, ["norm/(bias|scale)$", "no_decay"])
+    (more / "config.json").write_text(json.dumps(config))
+    assert cli.main(["export", f"--workdir={more}", f"--to={tmp_path / 'x'}", "--adapter"]) == 2
+    error = capsys.readouterr().err
+    assert "also trained backbone/layer_0, backbone/" in error
+    assert not (tmp_path / "x").exists()
+
+
+def test_benchmark_takes_the_architecture_of_init_from(classifier, tmp_path, monkeypatch):
+    monkeypatch.setitem(peak.SIZE, "cpu", 128)
+    path = tmp_path / "figures.json"
+    assert cli.main([
+        "benchmark", f"--config={ROOT}/configs/finetune_classification.py:regime=head_only",
+        f"--config.init_from={classifier / 'base'}", "--steps=1", f"--json={path}",
+        "--config.length=16", "--config.compilation_cache=", "--config.mesh.data=1",
+    ]) == 0  # fmt: skip
+    figures = json.loads(path.read_text())
+    assert figures["trained"] == 16 * 16 + 16 + 16 * 2 + 2  # the pooler and two classes
+    assert figures["parameters"] > figures["trained"]
