@@ -15,7 +15,14 @@ from input_pipeline.errors import DataError
 from input_pipeline.example_store import ExampleStore
 from input_pipeline.examples import Examples, prepare_examples
 from input_pipeline.mixture import mixture_rates
-from input_pipeline.packing import ChainedRows, PackedRows, RowSource, SentenceRows, StreamRows
+from input_pipeline.packing import (
+    ChainedRows,
+    ExampleRows,
+    PackedRows,
+    RowSource,
+    SentenceRows,
+    StreamRows,
+)
 from input_pipeline.records import Record
 from input_pipeline.sources import SourceSpec
 from input_pipeline.stores import digest, short_name, text_store
@@ -41,6 +48,8 @@ class Prepared:
         weights: the rate of each, adding up to 1.
         evaluation: "eval" -> all held-out rows; with several sources also "eval/<source>" -> its.
             Empty where nothing is held out.
+        examples: the labelled rows of training and of evaluation, one by one also where several
+            are packed into a row.
         label_names: class names in the order of their ids; empty without labels.
         records: reads the labelled records of evaluation; a row's `record` is its place there.
         fingerprint: SHA-256 in hex of data, tokenizer and options.
@@ -50,6 +59,7 @@ class Prepared:
     train: list[RowSource]
     weights: list[float]
     evaluation: dict[str, RowSource]
+    examples: tuple[list[ExampleRows], list[ExampleRows]]
     label_names: tuple[str, ...]
     records: Callable[[], list[Record]]
     fingerprint: str
@@ -196,11 +206,13 @@ def prepare_rows(
         raise DataError(f"rows of kind '{kind}' do not exist; the kinds are {', '.join(KINDS)}")
     cache_dir = Path(cache_dir)
     parts, labelled = _Parts([], [], [], []), Examples([], [], [], [], [], ())
+    examples: tuple[list[ExampleRows], list[ExampleRows]] = ([], [])
     if kind not in ("examples", "pairs", "packed"):
         parts = _prepare_text(data, tokenizer, kind, length, cache_dir, seed, lanes)
     if task:
         pairs = kind in ("pairs", "mixture") or (kind == "packed" and len(data.tasks) > 0)
         labelled = prepare_examples(data, task, tokenizer, cache_dir, seed, pairs)
+        examples = (labelled.train, [rows for _, rows in labelled.evaluation])
         if kind == "packed":
             labelled = _packed(labelled, task.arrays[0], length, seed)
     both = [getattr(parts, f.name) + getattr(labelled, f.name) for f in dataclasses.fields(_Parts)]
@@ -225,6 +237,7 @@ def prepare_rows(
         train=[parts.train[number] for number in used],
         weights=[weights[number] / total for number in used],
         evaluation=evaluation,
+        examples=examples,
         label_names=labelled.labels,
         records=lambda: [r for source in labelled.sources for r in source.records()],
         fingerprint=digest(

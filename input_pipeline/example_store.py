@@ -50,6 +50,11 @@ class ExampleStore:
         """Length of an array in each example, int64 [E]."""
         return np.diff(self._arrays[name][1])
 
+    def largest(self, name: str) -> np.ndarray:
+        """The largest value of an array in each example, which is nowhere empty, int32 [E]."""
+        values, bounds = self._arrays[name]
+        return np.maximum.reduceat(values, bounds[:-1])
+
     def example(self, index: int) -> Example:
         """Give an example's arrays (int32 [N]) and numbers."""
         found: Example = {

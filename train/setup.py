@@ -22,6 +22,7 @@ from train.optimizer import make_optimizer
 from train.paces import matching
 from train.program import Program, make_program
 from train.restore import load_backbone
+from train.room import cut
 from train.state import State
 from train.trees import pick, replace
 from train.workdir import read_config
@@ -44,6 +45,23 @@ class Setup:
     data: Prepared
     program: Program
     features: Any
+
+    def described(self) -> list[str]:
+        """What will be trained, on what, and what of the data does not fit: a line each."""
+        program, model = self.program, self.program.model
+        lines = [
+            f"{self.config.model.family}, {model.num_params:,} parameters, "
+            f"{program.num_trained:,} of them trained, "
+            f"{program.mesh.size} {jax.default_backend()} device(s)"
+        ]
+        for name, rows in zip(("training", "evaluation"), self.data.examples, strict=True):
+            short, count = cut(program.objective, self.tokenizer, rows)
+            if short:
+                lines.append(
+                    f"{short:,} of {count:,} examples for {name} are longer than their row "
+                    f"(config.length {self.config.length}) and lose the end of a text"
+                )
+        return lines
 
 
 def complete(config: ConfigDict) -> ConfigDict:

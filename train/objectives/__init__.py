@@ -19,6 +19,7 @@ are `length`, `num_labels` and what `build` takes from ``config.model``), with:
     goes back as it came unless the rows are contiguous.
 those on labelled records also
   task(data): what is made of a record (input_pipeline/task.py), given config.data;
+  longer(store, tokenizer) -> bool [E]: which examples do not fit into a row and lose their end;
 and, where there is something to collect example by example,
   predict(apply, params, batch) -> dict of arrays [B, ...], with `weights` [B] (0: padding),
   metrics: names of what finalize gives,

@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs.base import ConfigError
+from input_pipeline.example_store import ExampleStore
 from input_pipeline.records import Record
 from input_pipeline.task import Task
 from input_pipeline.values import as_label
 from model.heads import Heads
 from train.framing import class_index, frame_within, text_task
 from train.objectives import Pair, accuracy, cross_entropy, pad, smoothed_cross_entropy
+from train.room import longer
 from train.scores import f1, matthews
 
 
@@ -77,6 +79,11 @@ class Objective:
             labels=lambda record: [as_label(record[1][1], field, record[0])],
             identity=("classification",),
         )
+
+    def longer(self, store: ExampleStore, tokenizer: Any) -> np.ndarray:
+        """Bool [E]: whose texts do not fit into a row."""
+        first, second = store.sizes("tokens_a"), store.sizes("tokens_b")
+        return longer(first, second, self.length, tokenizer)
 
     def features(
         self, example: dict[str, Any], rng: np.random.Generator, tokenizer: Any

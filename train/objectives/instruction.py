@@ -13,6 +13,7 @@ import numpy as np
 
 from configs.base import ConfigError
 from input_pipeline.errors import DataError
+from input_pipeline.example_store import ExampleStore
 from input_pipeline.records import Record
 from input_pipeline.task import Task
 from train.objectives import pad
@@ -117,6 +118,10 @@ class Objective(TeacherForced):
             before, behind = self._template[role]
             pieces += [(before, False), (text, role == ANSWERS), (behind, False)]
         return [(text, learned) for text, learned in pieces if text or learned]
+
+    def longer(self, store: ExampleStore, tokenizer: Any) -> np.ndarray:
+        """Bool [E]: whose conversation does not fit into a row."""
+        return store.sizes("tokens") > self.window
 
     def features(
         self, example: dict[str, Any], rng: np.random.Generator, tokenizer: Any

@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from input_pipeline.errors import DataError
+from input_pipeline.example_store import ExampleStore
 from input_pipeline.records import Record
 from input_pipeline.task import Task
 from input_pipeline.values import as_label, as_text, as_texts
 from model.heads import Heads
 from train.framing import frame_within
 from train.objectives import Pair, accuracy, cross_entropy, pad
+from train.room import longer
 
 EXCLUDED = -1e30  # the score of a choice that is not there
 
@@ -92,6 +94,10 @@ class Objective:
             lambda record: [str(number) for number in range(len(choices(record)))],
             ("multiple_choice",),
         )  # fmt: skip
+
+    def longer(self, store: ExampleStore, tokenizer: Any) -> np.ndarray:
+        """Bool [E]: whose question does not fit into a row with its longest choice."""
+        return longer(store.sizes("question"), store.largest("sizes"), self.length, tokenizer)
 
     def features(
         self, example: dict[str, Any], rng: np.random.Generator, tokenizer: Any

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from input_pipeline.example_store import ExampleStore
 from input_pipeline.task import Task
 from train.objectives import span_corruption, text_to_text
 from train.seq2seq import TeacherForced
@@ -58,6 +59,12 @@ class Objective(TeacherForced):
     def task(self, data: Any) -> Task:
         """That of text-to-text."""
         return text_to_text.Objective(self.length, self.targets, self.z_loss).task(data)
+
+    def longer(self, store: ExampleStore, tokenizer: Any) -> np.ndarray:
+        """That of text-to-text."""
+        return text_to_text.Objective(self.length, self.targets, self.z_loss).longer(
+            store, tokenizer
+        )
 
     def features(
         self, example: dict[str, Any], rng: np.random.Generator, tokenizer: Any

@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from input_pipeline.example_store import ExampleStore
 from input_pipeline.records import Record
 from input_pipeline.task import Task
 from input_pipeline.values import as_number
 from model.heads import Heads
 from train.framing import text_task
 from train.objectives import Pair, classification
+from train.room import longer
 from train.scores import correlations
 
 
@@ -48,6 +50,11 @@ class Objective:
             labels=None,
             identity=("regression",),
         )
+
+    def longer(self, store: ExampleStore, tokenizer: Any) -> np.ndarray:
+        """Bool [E]: whose texts do not fit into a row."""
+        first, second = store.sizes("tokens_a"), store.sizes("tokens_b")
+        return longer(first, second, self.length, tokenizer)
 
     def features(
         self, example: dict[str, Any], rng: np.random.Generator, tokenizer: Any

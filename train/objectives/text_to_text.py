@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from configs.base import ConfigError
+from input_pipeline.example_store import ExampleStore
 from input_pipeline.records import Record
 from input_pipeline.task import Task
 from train.objectives.classification import check_smoothing
@@ -62,6 +63,11 @@ class Objective(TeacherForced):
             return [[{"tokens_a": a, "tokens_b": b}] for a, b in pairs]
 
         return Task(("source", "target"), ("tokens_a", "tokens_b"), (), encode, None, ("pairs",))
+
+    def longer(self, store: ExampleStore, tokenizer: Any) -> np.ndarray:
+        """Bool [E]: whose source or target does not fit into its row."""
+        source, target = store.sizes("tokens_a"), store.sizes("tokens_b")
+        return (source > self.length) | (target > self.targets)
 
     def features(
         self, example: dict[str, Any], rng: np.random.Generator, tokenizer: Any

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from input_pipeline.errors import DataError
+from input_pipeline.example_store import ExampleStore
 from input_pipeline.records import Record
 from input_pipeline.task import Task
 from input_pipeline.values import as_texts
@@ -16,6 +17,7 @@ from model.heads import Heads
 from train.framing import class_index, frame_within
 from train.objectives import Pair, accuracy, pad, smoothed_cross_entropy
 from train.objectives.classification import check_smoothing
+from train.room import longer
 from train.scores import entities
 
 OUTSIDE = "O"  # of no entity
@@ -93,6 +95,11 @@ class Objective:
             fields, ("tokens", "pieces", "tags"), (), encode,
             lambda record: words_and_tags(record)[1], ("token_classification",),
         )  # fmt: skip
+
+    def longer(self, store: ExampleStore, tokenizer: Any) -> np.ndarray:
+        """Bool [E]: whose words do not fit into a row; those that do not are outside any entity."""
+        sizes = store.sizes("tokens")
+        return longer(sizes, np.zeros_like(sizes), self.length, tokenizer)
 
     def features(
         self, example: dict[str, Any], rng: np.random.Generator, tokenizer: Any
