@@ -2,9 +2,21 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+
+
+def by_record(
+    predictions: dict[str, np.ndarray], shown: Callable[[Any], Any]
+) -> list[dict[str, Any]]:
+    """What was predicted for each record [E] and what is right, as `shown`; for JSON."""
+    columns = (predictions[key] for key in ("record", "predictions", "labels"))
+    return [
+        {"record": int(record), "prediction": shown(prediction), "label": shown(label)}
+        for record, prediction, label in zip(*columns, strict=True)
+    ]
 
 
 def f1(labels: np.ndarray, predictions: np.ndarray, classes: int) -> float:

@@ -17,7 +17,7 @@ from model.heads import Heads
 from train.framing import class_index, frame_within, text_task
 from train.objectives import Pair, accuracy, cross_entropy, pad, smoothed_cross_entropy
 from train.room import longer
-from train.scores import f1, matthews
+from train.scores import by_record, f1, matthews
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,11 +142,8 @@ class Objective:
     ) -> tuple[dict[str, float], list[dict[str, Any]]]:
         """F1 (of class 1 of two; else the mean over classes) and Matthews' correlation."""
         found, given = predictions["predictions"], predictions["labels"]
-        lines = [
-            {"record": int(record), "prediction": labels[a], "label": labels[b]}
-            for record, a, b in zip(predictions["record"], found, given, strict=True)
-        ]
-        return {"f1": f1(given, found, len(labels)), "matthews": matthews(given, found)}, lines
+        metrics = {"f1": f1(given, found, len(labels)), "matthews": matthews(given, found)}
+        return metrics, by_record(predictions, labels.__getitem__)
 
 
 def check_smoothing(value: float) -> None:

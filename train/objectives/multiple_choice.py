@@ -17,6 +17,7 @@ from model.heads import Heads
 from train.framing import frame_within
 from train.objectives import Pair, accuracy, cross_entropy, pad
 from train.room import longer
+from train.scores import by_record
 
 EXCLUDED = -1e30  # the score of a choice that is not there
 
@@ -163,6 +164,4 @@ class Objective:
         labels: Sequence[str],
     ) -> tuple[dict[str, float], list[dict[str, Any]]]:
         """No metric beyond the accuracy."""
-        columns = (predictions[key].tolist() for key in ("record", "predictions", "labels"))
-        names = ("record", "prediction", "label")
-        return {}, [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+        return {}, by_record(predictions, int)

@@ -16,7 +16,7 @@ from model.heads import Heads
 from train.framing import text_task
 from train.objectives import Pair, classification
 from train.room import longer
-from train.scores import correlations
+from train.scores import by_record, correlations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +100,4 @@ class Objective:
         """Pearson's and Spearman's correlation of predictions and labels."""
         found, given = predictions["predictions"], predictions["labels"]
         pearson, spearman = correlations(given, found)
-        lines = [
-            {"record": int(record), "prediction": float(a), "label": float(b)}
-            for record, a, b in zip(predictions["record"], found, given, strict=True)
-        ]
-        return {"pearson": pearson, "spearman": spearman}, lines
+        return {"pearson": pearson, "spearman": spearman}, by_record(predictions, float)
