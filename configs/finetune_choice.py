@@ -3,9 +3,10 @@ r"""Choose the right one of several texts.
   pretune train --config=configs/finetune_choice.py --config.init_from=runs/gpt \
       --config.data.source=train.jsonl --config.data.eval_source=dev.jsonl --workdir=runs/choice
 
-Arguments: configs/recipes.py; task=NAME, one of `TASKS`, read through TFDS. Records have
-`query`, the list `choices` (or a field each: data.choice_fields) and `gold`, the right one's number
-from 0. Metric: accuracy.
+Arguments: configs/recipes.py; task=NAME, one of `TASKS`, read through TFDS (whose builder of copa
+needs TensorFlow: name SuperGLUE's own files instead). Records have `query` (a text before it:
+data.text_field, and the query data.text_b_field), the list `choices` (or a field each:
+data.choice_fields) and `gold`, the right one's number from 0. Metric: accuracy.
 """
 
 from ml_collections import ConfigDict
@@ -18,11 +19,13 @@ TASKS = {
         "label_field": "label",
     },
     "cosmos_qa": {
-        "source": "tfds:cosmos_qa", "text_field": "context", "label_field": "label",
+        "source": "tfds:cosmos_qa", "text_field": "context", "text_b_field": "question",
+        "label_field": "label",
         "choice_fields": ("answer0", "answer1", "answer2", "answer3"),
     },
     "copa": {
-        "source": "tfds:super_glue/copa", "text_field": "premise", "label_field": "label",
+        "source": "tfds:super_glue/copa", "text_field": "premise", "text_b_field": "question",
+        "label_field": "label",
         "choice_fields": ("choice1", "choice2"),
     },
 }  # fmt: skip

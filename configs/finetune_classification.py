@@ -8,17 +8,24 @@ r"""Classify texts or pairs of texts.
 
 Arguments: configs/recipes.py; task=NAME, one of `TASKS`, read through TFDS. (Its builder
 of SuperGLUE needs TensorFlow: for boolq and cb name SuperGLUE's own files in data.source and
-data.eval_source.) Pairs: set data.text_b_field. Metrics: accuracy, f1, matthews.
+data.eval_source.) Pairs: set data.text_b_field. Metrics: accuracy, f1 (of the
+second of two classes, in the order of data.labels; else the mean over classes), matthews.
 """
+
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from configs import base, recipes
 
 
-def glue(name: str, first: str, second: str = "") -> dict[str, str]:
-    """Where GLUE's task is, and the fields of its texts."""
-    return {"source": f"tfds:glue/{name}", "text_field": first, "text_b_field": second}
+def glue(name: str, first: str, second: str = "", labels: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Where GLUE's task is, the fields of its texts, and the order of its labels.
+
+    That matters where F1 is asked for, which is of the second of two.
+    """
+    fields = {"text_field": first, "text_b_field": second, "labels": labels}
+    return {"source": f"tfds:glue/{name}", **fields}
 
 
 def cola(c: ConfigDict) -> None:
@@ -34,16 +41,16 @@ def mnli(c: ConfigDict) -> None:
 
 
 def imdb(c: ConfigDict) -> None:
-    """Evaluated on the test split, as in the papers; long reviews lose their end."""
+    """Evaluated on the test split, as in the papers, in rows of 512; long ones lose their end."""
     c.data.source, c.data.eval_split = "tfds:imdb_reviews", "test"
-    c.length = max(c.length, 128)
+    c.length = 512 if c.length >= 128 else 128
 
 
 TASKS = {
     "sst2": glue("sst2", "sentence"),
     "cola": cola,
-    "mrpc": glue("mrpc", "sentence1", "sentence2"),
-    "qqp": glue("qqp", "question1", "question2"),
+    "mrpc": glue("mrpc", "sentence1", "sentence2", ("not_equivalent", "equivalent")),
+    "qqp": glue("qqp", "question1", "question2", ("not_duplicate", "duplicate")),
     "mnli": mnli,
     "qnli": glue("qnli", "question", "sentence"),
     "rte": glue("rte", "sentence1", "sentence2"),

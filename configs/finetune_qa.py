@@ -16,8 +16,10 @@ from configs import base, recipes
 
 
 def squad2(c: ConfigDict) -> None:
-    """SQuAD 2.0, where half of the questions have no answer."""
+    """SQuAD 2.0, where half of the questions have no answer (Devlin et al. 2019, section 4.3)."""
     c.data.source, c.objective.no_answer = "tfds:squad/v2.0", True
+    if c.epochs:
+        c.epochs, c.batch_size = 2.0, 48
 
 
 TASKS = {"squad": {"source": "tfds:squad/v1.1"}, "squad2": squad2}

@@ -33,7 +33,7 @@ def read_squad(file: File, fields: Sequence[str], errors: str) -> Iterator[Recor
                     }
                     where = f"{file.path}, question {record['id']}"
                     yield where, [_get(record, field, where) for field in fields]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{file.path} is not a SQuAD file (an object with 'data', 'paragraphs', 'qas'):"
             f" {type(error).__name__} {error}; for one JSON object a line set"
@@ -62,16 +62,18 @@ def read_conll(file: File, fields: Sequence[str], errors: str) -> Iterator[Recor
         return where, [_get(known, field, where) for field in fields]
 
     for number, line in read_lines(file, errors):
-        columns = line.rstrip("\r").split("\t" if "\t" in line else None)
+        columns = line.rstrip("\r").split("\t")
+        if len(columns) == 1:  # a no-break space is part of its word
+            columns = [column for column in columns[0].split(" ") if column]
         if not line.strip():
             if words:
                 yield record()
             words = []
         elif columns[0] != "-DOCSTART-":
-            if len(columns) < 2:
+            if len(columns) < 2 or not (columns[0] and columns[-1]):
                 raise DataError(
-                    f"{file.path}:{number} has one column; a word and its tag are needed, with a"
-                    " tab or a space between them"
+                    f"{file.path}:{number} has no word in its first column or no tag in its last;"
+                    " both are needed, with a tab or a space between them"
                 )
             first = first if words else number
             words.append(columns)

@@ -50,6 +50,10 @@ class ExampleStore:
         """Length of an array in each example, int64 [E]."""
         return np.diff(self._arrays[name][1])
 
+    def values(self, name: str) -> np.ndarray:
+        """A number of each example, float64 [E]."""
+        return self._numbers[name]
+
     def largest(self, name: str) -> np.ndarray:
         """The largest value of an array in each example, which is nowhere empty, int32 [E]."""
         values, bounds = self._arrays[name]

@@ -112,7 +112,7 @@ def _pairs(data: ConfigDict, task: Task) -> tuple[list[Source], list[Source]]:
             "no text-to-text task: set --config.data.tasks to (source, input, target) triples such"
             " as (('train.tsv', 'sst2 sentence: {sentence}', '{label}'),)"
         )
-    if (data.eval_source or data.eval_split) and not data.eval_tasks:
+    if data.eval_source or (data.eval_split and not data.eval_tasks):
         raise DataError(
             "text-to-text tasks are evaluated on --config.data.eval_tasks, not on eval_source or"
             " eval_split alone; set it, or leave these empty to hold out some of each task"
@@ -134,7 +134,8 @@ def _label_names(data: ConfigDict, sources: Sequence[Source]) -> tuple[str, ...]
         for label in source.task.labels(record)
     }
     numeric = all(label.isdecimal() for label in found)
-    return tuple(sorted(found, key=int if numeric else str))
+    # "1" and "01" are two names of one value.
+    return tuple(sorted(found, key=lambda name: (int(name), name) if numeric else name))
 
 
 def divide(

@@ -6,7 +6,7 @@ integer a row (sentences). Arrays in a row are of any length; objectives give th
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -188,6 +188,21 @@ class ExampleRows:
         """Return the number of examples."""
         return len(self.indices)
 
+    @property
+    def numbers(self) -> np.ndarray:
+        """Which record each row is of, among those of all sources, int64 [E]."""
+        return self.first_record + self.store.records[self.indices]
+
+    def whole_records(self, most: int) -> "ExampleRows":
+        """Give all rows of some records, spread evenly, that together have about `most` rows."""
+        if most >= len(self):
+            return self
+        records = self.store.records[self.indices]
+        every = np.unique(records)
+        count = max(1, most * len(every) // len(self))
+        chosen = every[np.arange(count) * len(every) // count]
+        return replace(self, indices=self.indices[np.isin(records, chosen)])
+
     def row(self, epoch: int, index: int, rng: np.random.Generator) -> Row:
         """Give one example: its arrays, its numbers, and `record`, which record it is of."""
         number = self.indices[index]
@@ -241,6 +256,15 @@ class ChainedRows:
     def lanes(self) -> int:
         """Rows of a batch of contiguous rows; 0 for rows of other kinds."""
         return getattr(self._sources[0], "lanes", 0)
+
+    def whole_records(self, most: int) -> "ChainedRows | None":
+        """Give the same of each source, by its share; None where a source has no records."""
+        if not all(isinstance(source, ExampleRows) for source in self._sources):
+            return None
+        shares = [most * len(source) // len(self) for source in self._sources]
+        return ChainedRows(
+            [s.whole_records(share) for s, share in zip(self._sources, shares, strict=True)]
+        )
 
     def __len__(self) -> int:
         """Return the number of rows of all sources."""

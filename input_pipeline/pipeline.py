@@ -13,7 +13,7 @@ import numpy as np
 
 from input_pipeline.contiguous import ContiguousOrder, ContiguousRows
 from input_pipeline.errors import DataError
-from input_pipeline.packing import Row, RowSource
+from input_pipeline.packing import ChainedRows, ExampleRows, Row, RowSource
 
 Batch = dict[str, np.ndarray]
 Features = Callable[[Row, np.random.Generator], Batch]
@@ -168,12 +168,16 @@ def eval_batches(
         batch_size: rows of the global batch.
         seed: of the features.
         max_rows: at most so many rows, spread evenly over all (the first of each lane, where
-            rows are contiguous); 0 for all.
+            rows are contiguous; about so many, where a record has several: all of its rows or
+            none); 0 for all.
         process_index: this process.
         process_count: how many there are.
         prefetch: batches made ahead in a thread; 0 for none.
     """
     part = _check(batch_size, process_index, process_count)
+    if max_rows and isinstance(rows, ExampleRows | ChainedRows):
+        chosen = rows.whole_records(max_rows)
+        rows, max_rows = (rows, max_rows) if chosen is None else (chosen, 0)
     size = len(rows)
     count = min(size, max_rows) if max_rows else size
 

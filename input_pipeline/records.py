@@ -50,10 +50,12 @@ def read_jsonl(file: File, fields: Sequence[str], errors: str) -> Iterator[Recor
 
 def _select(rows: Iterator[tuple[int, list[str]]], file: File, fields: Sequence[str]):
     """Pick columns by header name, or by number from 0 where all are numbers (then no header)."""
+    width = sys.maxsize
     if all(field.isdecimal() for field in fields):
         columns = [int(field) for field in fields]
     else:
         number, header = next(rows, (1, []))
+        width = len(header)
         for field in fields:
             if field not in header:
                 raise missing(field, f"{file.path}:{number}", header)
@@ -64,6 +66,11 @@ def _select(rows: Iterator[tuple[int, list[str]]], file: File, fields: Sequence[
                 raise DataError(
                     f"{file.path}:{number} has {len(row)} columns where at least {max(columns) + 1}"
                     " are needed; mend or remove the line"
+                )
+            if len(row) > width:
+                raise DataError(
+                    f"{file.path}:{number} has {len(row)} columns under a header of {width}; mend"
+                    " the line, or quote what holds the separator"
                 )
             yield f"{file.path}:{number}", [row[column] for column in columns]
 
@@ -110,7 +117,7 @@ def read_parquet(file: File, fields: Sequence[str], errors: str) -> Iterator[Rec
                 for values in zip(*columns, strict=True):
                     row += 1
                     yield f"{file.path}:{row}", list(values)
-        except pyarrow.ArrowInvalid as error:
+        except (pyarrow.ArrowInvalid, OSError) as error:
             raise DataError(f"{file.path} is not a readable Parquet file: {error}") from error
 
 

@@ -59,6 +59,8 @@ class Templates:
         source, target = ("".join(a + texts.get(f, "") for a, f in parts) for parts in self._parts)
         literal, field = self._parts[1][0] if len(self._parts[1]) == 1 else ("", "")
         if not literal and isinstance(known.get(field), list):
+            if not known[field]:
+                raise DataError(f"field '{field}' of {where} is an empty list; give one text")
             return where, [source, as_texts(known[field], field, where)]
         return where, [source, [target]]
 

@@ -70,11 +70,10 @@ def prose(value: object, field: str, where: str) -> str:
 
 def as_label(value: object, field: str, where: str) -> str:
     """Give a class's name: text, or a number as it is written."""
-    if isinstance(value, str | int | float):
+    if isinstance(value, str | int | float) and value == value:  # NaN is no label
         return str(value)
     raise DataError(
-        f"label field '{field}' of {where} holds {type(value).__name__};"
-        " a label must be text or a number"
+        f"label field '{field}' of {where} holds {value!r:.60}; a label must be text or a number"
     )
 
 

@@ -145,21 +145,45 @@ def _define(values: flags.FlagValues, argv: Sequence[str]) -> None:
     flags.DEFINE_string("workdir", None, "folder of the trained run", **own)
     flags.DEFINE_string("source", "", "evaluate on this text instead of the held-out one", **own)
     flags.DEFINE_integer("max_rows", None, "rows of a split at most; 0: all", 0, **own)
+    flags.DEFINE_integer("generate", None, "records to answer at most; 0: none", 0, **own)
     flags.DEFINE_string("json", "", "also write the figures to this file", **own)
     flags.mark_flag_as_required("workdir", flag_values=values)
+
+
+def evaluate_on(config: Any, source: str) -> None:
+    """Puts another source in the place of what is evaluated.
+
+    Raises:
+      UserError: a run of several text-to-text tasks: as which of them the source is meant is open.
+    """
+    if not config.data.tasks:
+        config.data.eval_source = source
+        return
+    templates = {tuple(task[1:]) for task in (config.data.eval_tasks or config.data.tasks)}
+    if len(templates) > 1:
+        raise UserError(
+            f"--source={source} could be any of the {len(templates)} tasks of this run; evaluate "
+            "without it, on those of config.data.eval_tasks."
+        )
+    config.data.eval_tasks = ((source, *templates.pop()),)
 
 
 def _run(values: flags.FlagValues) -> None:
     workdir = pathlib.Path(values.workdir)
     config = read_config(workdir)
-    config.data.eval_source = values.source or config.data.eval_source
+    if values.source:
+        evaluate_on(config, values.source)
     if values.max_rows is not None:
         config.evaluation.max_rows = values.max_rows
+    if values.generate is not None:
+        config.evaluation.generate = values.generate
     enable_compilation_cache(config.compilation_cache)
     setup = set_up(config, workdir)
     splits = held_out(setup)
     if not splits:
         raise UserError(f"{workdir} holds no text out; name one to evaluate on with --source.")
+    for line in setup.described("evaluation"):
+        print(line, file=sys.stderr)
     program = setup.program
     params = load_parts(workdir, abstract(program.model.shapes, program.shardings.params))
     figures = evaluate(setup, params, splits).metrics

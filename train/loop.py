@@ -116,10 +116,13 @@ class _Run:
         self.clock = time.perf_counter()
         self.began = self.clock - (metrics.truncate(self.workdir, start) if main else 0)
         self.writer = metrics.Writer(self.workdir, config.logging.tensorboard and main, main)
-        for line in self.setup.described():
+        self.bar.say(
+            f"{config.model.family}, {program.model.num_params:,} parameters, "
+            f"{program.num_trained:,} of them trained, "
+            f"{program.mesh.size} {jax.default_backend()} device(s), from step {start}"
+        )
+        for line in self.setup.described("training", "evaluation"):
             self.bar.say(line)
-        if start:
-            self.bar.say(f"goes on from step {start}")
         try:
             # Of the first batch, as every batch has the same shapes.
             (batch,) = self._batches(0, 1, prefetch=0)

@@ -46,21 +46,21 @@ class Setup:
     program: Program
     features: Any
 
-    def described(self) -> list[str]:
-        """What will be trained, on what, and what of the data does not fit: a line each."""
-        program, model = self.program, self.program.model
-        lines = [
-            f"{self.config.model.family}, {model.num_params:,} parameters, "
-            f"{program.num_trained:,} of them trained, "
-            f"{program.mesh.size} {jax.default_backend()} device(s)"
-        ]
-        for name, rows in zip(("training", "evaluation"), self.data.examples, strict=True):
-            short, count = cut(program.objective, self.tokenizer, rows)
+    def described(self, *purposes: str) -> list[str]:
+        """What of the examples for "training" or "evaluation" is left out or cut: a line each."""
+        lines, rows_of = [], dict(zip(("training", "evaluation"), self.data.examples, strict=True))
+        for name in purposes:
+            rows = rows_of[name]
+            short, count = cut(self.program.objective, self.tokenizer, rows)
             if short:
                 lines.append(
                     f"{short:,} of {count:,} examples for {name} are longer than their row "
                     f"(config.length {self.config.length}) and lose the end of a text"
                 )
+            skipped = sum(some.store.meta["skipped"] for some in rows)
+            if skipped:
+                records = sum(some.store.meta["records"] for some in rows)
+                lines.append(f"{skipped:,} of {records:,} records for {name} are left out as bad")
         return lines
 
 
@@ -122,6 +122,11 @@ def check(config: ConfigDict) -> None:
     model.vocab_size = model.vocab_size or 1  # not known yet
     model = build(model, objective.head(), config.adapters)
     make_optimizer(config.optimizer, model)
+    if config.evaluation.generate and jax.process_count() > 1:
+        raise UserError(
+            "config.evaluation.generate needs a single process; set it to 0, and let one process "
+            "answer afterwards with 'pretune evaluate --generate=N'."
+        )
     matching("config.reinit", config.reinit, model)
     check_patience(config)
 

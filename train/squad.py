@@ -16,7 +16,7 @@ import numpy as np
 
 from input_pipeline.errors import DataError
 from input_pipeline.records import Record
-from input_pipeline.values import as_text
+from input_pipeline.values import as_text, as_texts
 
 N_BEST = 20  # starts, and ends, that are looked at in each window; and answers that are kept
 METRICS = ("exact_match", "f1")
@@ -45,10 +45,14 @@ def read(record: Record, fields: Sequence[str], skip: bool) -> Question | None:
     where, (context, question, answers, *_) = record
     context, question = as_text(context, fields[0], where), as_text(question, fields[1], where)
     try:
-        texts, starts = list(answers["text"]), [int(n) for n in answers["answer_start"]]
+        texts = as_texts(answers["text"], "text", where)
+        starts = [int(n) for n in answers["answer_start"]]
+        if len(texts) != len(starts):
+            raise ValueError
     except (TypeError, KeyError, ValueError) as error:
         raise DataError(
-            f"field '{fields[2]}' of {where} must hold the lists 'text' and 'answer_start'"
+            f"field '{fields[2]}' of {where} must hold the lists 'text' and 'answer_start', equally"
+            " long"
         ) from error
     if not texts:
         return Question(question, context, None)

@@ -48,8 +48,10 @@ def test_conll(tmp_path):
     documents = read_documents(SourceSpec(str(path), text_field="tokens"))
     assert [d.text for d in documents] == ["U.N. official", "x"]
     path.write_text("alone\n")
-    with pytest.raises(DataError, match=r"a\.conll:1 has one column"):
+    with pytest.raises(DataError, match=r"a\.conll:1 has no word in its first column or no tag"):
         read(path, "tokens", "tags")
+    path.write_text("New\u00a0York B-LOC\n")  # a no-break space does not end a word
+    assert read(path, "tokens", "tags")[0][1] == [["New\u00a0York"], ["B-LOC"]]
     chat = tmp_path / "c.jsonl"
     chat.write_text('{"m": [{"role": "user", "content": "hi"}, {"content": ["you", "two"]}]}\n')
     documents = read_documents(SourceSpec(str(chat), text_field="m"))

@@ -176,7 +176,7 @@ def test_values_are_checked():
     assert as_number(" 2.5", "label", "a:1") == 2.5
     assert as_texts(["a", "b"], "words", "a:1") == ["a", "b"]
     for check, value, words in [
-        (as_label, None, "'label' of a:1 holds NoneType; a label must be"),
+        (as_label, None, "'label' of a:1 holds None; a label must be"),
         (as_text, 3, "'label' of a:1 holds int, not text"),
         (as_texts, ["a", 3], "must be a list of texts"),
         (as_number, "high", "'high', which is no number"),

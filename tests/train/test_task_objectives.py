@@ -16,6 +16,7 @@ from train.objectives import (
     extractive_qa,
     instruction,
     multiple_choice,
+    regression,
     smoothed_cross_entropy,
     token_classification,
 )
@@ -103,6 +104,15 @@ def test_auxiliary_loss_is_of_the_text():
     assert set(losses) == set(objective.losses)
 
 
+def test_errors_are_squared_and_averaged_over_the_examples():
+    """The last row is padding."""
+    batch = {"labels": jnp.array([1.0, 2.0, 9.0]), "label_weights": jnp.array([1.0, 1.0, 0.0])}
+    said = lambda *_: {"class_logits": jnp.array([[3.0], [1.5], [0.0]])}  # noqa: E731
+    losses, metrics, _ = regression.Objective(8).loss(said, None, batch, None, {})
+    np.testing.assert_allclose(losses["loss"], (2**2 + 0.5**2, 2))
+    np.testing.assert_allclose(metrics["absolute_error"], (2.5, 2))
+
+
 def test_words_and_their_pieces():
     objective = token_classification.Objective(10, 3)
     values = [["aa", "b", "cccc"], ["O", "B-X", "I-X"]]
@@ -178,6 +188,18 @@ def test_windows_of_a_context():
         qa(stride=9)
 
 
+def test_questions_that_lose_their_end_or_their_answer():
+    """In windows of two or three words: what fits, a long question, an answer of four words."""
+    objective = extractive_qa.Objective(9, 1, 2, 5, False, 0.0, False)
+    answer = lambda text: {"text": [text], "answer_start": [0]}  # noqa: E731
+    cases = [("q", "a b", False), ("q q q", "a b", True), ("q", "a b c d e f", True)]
+    for question, text, cut in cases:
+        record = ("f:1", ["a b c d e f g", question, answer(text)])
+        windows = objective.task(DATA).encode([record], Words(), ())[0]
+        assert len(windows) > 1
+        assert [window["cut"] for window in windows] == [cut] * len(windows)
+
+
 def test_best_spans_over_windows():
     """Starts only where a window owns them; ends after starts; no longer than asked."""
     predictions = {
@@ -216,7 +238,7 @@ def test_squad_metrics_by_hand():
 
 def test_rows_of_choices():
     objective = multiple_choice.Objective(8, 3)
-    one = example(objective, ["q q", 1, ["aa", "b b"]], Words(), ("0", "1", "2"))
+    one = example(objective, [1, "q", "q", ["aa", "b b"]], Words(), ("0", "1", "2"))
     row = objective.features(one, None, Words())
     same(
         row,
@@ -237,7 +259,7 @@ def test_rows_of_choices():
     np.testing.assert_allclose(losses["loss"], (wanted, 1), rtol=1e-5)
     assert float(metrics["accuracy"][0]) == 1
     with pytest.raises(DataError, match="has 4 choices, more than any"):
-        example(objective, ["q", 1, list("abcd")], Words(), ("0", "1", "2"))
+        example(objective, [1, "q", "", list("abcd")], Words(), ("0", "1", "2"))
 
 
 TEMPLATE = (("system", "", "\n"), ("user", "U ", " ."), ("assistant", "A ", " ."))

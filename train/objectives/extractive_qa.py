@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs.base import ConfigError
+from input_pipeline.example_store import ExampleStore
 from input_pipeline.records import Record
 from input_pipeline.task import Task
 from model.heads import Heads
@@ -78,7 +79,9 @@ class Objective:
         """Context, question, answers (lists `text` and `answer_start`), and what names it.
 
         A window is an example: arrays `question`, `context`, `span` (answer's first and last token
-        within the window; empty for none), `owned` (1 where no other window has more context).
+        within the window; empty for none), `owned` (1 where no other window has more context);
+        numbers `begin` (the window's first token) and `cut` (1 where the question lost its end, or
+        the answer fits into no window).
         """
         fields = (
             data.text_field,
@@ -109,9 +112,8 @@ class Objective:
             self.max_question,
             self.skip_bad_answers,
         )
-        return Task(
-            fields, ("question", "context", "span", "owned"), ("begin",), encode, None, identity
-        )
+        arrays = ("question", "context", "span", "owned")
+        return Task(fields, arrays, ("begin", "cut"), encode, None, identity)
 
     def _windows(
         self,
@@ -122,25 +124,32 @@ class Objective:
         tokenizer: Any,
     ) -> list[dict]:
         """The examples of one question."""
-        question = question[: self.max_question]
+        asked_in_full, question = len(question), question[: self.max_question]
         room = self.length - len(question) - sum(map(len, specials(tokenizer, True)))
         span = squad.tokens_of(asked, offsets)
         begins = list(range(0, max(1, len(context) - room + self.stride), self.stride))
         ends = [min(begin + room, len(context)) for begin in begins]
         owned = squad.most_context(begins, ends, len(context))
+        holds = lambda begin, end: bool(span) and begin <= span[0] and span[1] < end  # noqa: E731
+        inside = [holds(*ends_of) for ends_of in zip(begins, ends, strict=True)]
+        cut = asked_in_full > self.max_question or (span is not None and not any(inside))
         examples = []
         for number, (begin, end) in enumerate(zip(begins, ends, strict=True)):
-            inside = span is not None and begin <= span[0] and span[1] < end
             examples.append(
                 {
                     "question": question,
                     "context": context[begin:end],
-                    "span": [span[0] - begin, span[1] - begin] if inside else [],
+                    "span": [span[0] - begin, span[1] - begin] if inside[number] else [],
                     "owned": owned[begin:end] == number,
                     "begin": begin,
+                    "cut": cut,
                 }
             )
         return examples
+
+    def longer(self, store: ExampleStore, tokenizer: Any) -> np.ndarray:
+        """Bool [E]: windows of questions that lost their end, or whose answer fits into none."""
+        return store.values("cut") > 0
 
     def _framed(self, example: dict[str, Any], tokenizer: Any) -> tuple[Framed, slice]:
         """The row, and where the context stands in it."""

@@ -16,6 +16,7 @@ from input_pipeline.errors import DataError
 from input_pipeline.example_store import ExampleStore
 from input_pipeline.records import Record
 from input_pipeline.task import Task
+from input_pipeline.values import as_text
 from train.objectives import pad
 from train.objectives.classification import check_smoothing
 from train.seq2seq import TeacherForced, end_of_text
@@ -78,6 +79,11 @@ class Objective(TeacherForced):
     def answer_length(self) -> int:
         """Tokens of an answer that is generated, at most."""
         return self.target_length or self.length // 2
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens of a prompt, at most: the answer has to find room behind it."""
+        return max(1, self.length - self.answer_length)
 
     def task(self, data: Any) -> Task:
         """A list of `{"role", "content"}`; or, of config.data.tasks, a question and its answer.
@@ -155,8 +161,7 @@ class Objective(TeacherForced):
             ids = tokenizer.encode_batch(text)
             end = end_of_text(tokenizer)
             parts = [np.append(i, end) if f else i for i, f in zip(ids, learned, strict=True)]
-            room = max(1, self.length - self.answer_length)
-            prompts.append(np.concatenate(parts)[-room:].astype(np.int32))
+            prompts.append(np.concatenate(parts).astype(np.int32))
             pair = len(record[1]) == 2
             answers.append(record[1][1] if pair else [conversation[last][1]])
         return prompts, answers
@@ -177,6 +182,8 @@ def turns(record: Record, field: str) -> list[Turn]:
         raise DataError(
             f"field '{field}' of {where} must be a list of objects with 'role' and 'content'"
         ) from error
+    for role, text in found:
+        as_text(role, "role", where), as_text(text, "content", where)
     if ANSWERS not in [role for role, _ in found]:
         raise DataError(f"{where} has no message of the role '{ANSWERS}': nothing to learn")
     return found

@@ -48,44 +48,58 @@ class Objective:
         return Heads(num_labels=1, pooling=self.pooling)
 
     def task(self, data: Any) -> Task:
-        """A question, its choices (`data.choice_fields`) and the right one's number from 0.
+        """A question, its choices (`data.choice_fields`) and which is right.
 
-        One field holds the list of choices, or several hold one each. Arrays: `question`, `choices`
-        (one after the other), `sizes`; number `label`.
+        The question is `data.text_field`, with `data.text_b_field` behind it where there is one.
+        One field holds the list of choices, or several hold one each. The right one is given by its
+        number from 0, or by the name of its field. Arrays: `question`, `choices` (one after the
+        other), `sizes`; number `label`.
         """
-        fields = (data.text_field, data.label_field, *data.choice_fields)
+        asked = (data.text_field, *filter(None, [data.text_b_field]))
+        own = tuple(data.choice_fields)
+        fields = (data.label_field, *asked, *own)
 
         def choices(record: Record) -> list[str]:
-            where, (_, _, *values) = record
-            lists = [as_texts(v, f, where) for v, f in zip(values, fields[2:], strict=True)]
-            found = [choice for some in lists for choice in some]
+            where, values = record
+            lists = zip(values[-len(own) :], own, strict=True)
+            found = [choice for value, f in lists for choice in as_texts(value, f, where)]
             if len(found) < 2:
                 raise DataError(f"{where} has {len(found)} choices; at least two are needed")
             return found
+
+        def right(record: Record, count: int) -> int:
+            where, (value, *_) = record
+            name = as_label(value, fields[0], where)
+            if name in own and count == len(own):
+                return own.index(name)
+            if not name.isdecimal() or int(name) >= count:
+                raise DataError(
+                    f"field '{fields[0]}' of {where} holds {name!r}; it must be the number of the"
+                    f" right choice, from 0 to {count - 1}"
+                )
+            return int(name)
 
         def encode(
             records: Sequence[Record], tokenizer: Any, names: Sequence[str]
         ) -> list[list[dict]]:
             found = []
             for record in records:
-                where, (question, answer, *_) = record
-                texts, label = choices(record), as_label(answer, fields[1], where)
+                where, (_, *values) = record
+                texts = choices(record)
                 if len(texts) > len(names):
                     raise DataError(
                         f"{where} has {len(texts)} choices, more than any question of the training"
                         f" data ({len(names)}); set --config.data.labels=0,1,..."
                     )
-                if not label.isdecimal() or int(label) >= len(texts):
-                    raise DataError(
-                        f"field '{fields[1]}' of {where} holds {label!r}; it must be the number of"
-                        f" the right choice, from 0 to {len(texts) - 1}"
-                    )
-                first, *ids = tokenizer.encode_batch([as_text(question, fields[0], where), *texts])
+                label = right(record, len(texts))
+                parts = zip(values[: len(asked)], asked, strict=True)
+                question = " ".join(as_text(value, field, where) for value, field in parts)
+                question, *ids = tokenizer.encode_batch([question, *texts])
                 example = {
-                    "question": first,
+                    "question": question,
                     "choices": np.concatenate(ids),
                     "sizes": [len(some) for some in ids],
-                    "label": int(label),
+                    "label": label,
                 }
                 found.append([example])
             return found

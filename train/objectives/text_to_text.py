@@ -53,6 +53,11 @@ class Objective(TeacherForced):
         """Tokens of an answer that is generated, at most."""
         return self.targets
 
+    @property
+    def prompt_length(self) -> int:
+        """Tokens of a source, at most."""
+        return self.length
+
     def task(self, data: Any) -> Task:
         """Source and target text; arrays `tokens_a` and `tokens_b`."""
 

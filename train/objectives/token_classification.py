@@ -63,10 +63,17 @@ class Objective:
 
         def words_and_tags(record: Record) -> tuple[list[str], list[str]]:
             where, values = record
+            for value, field in zip(values, fields, strict=True):
+                if isinstance(value, str):
+                    raise DataError(
+                        f"field '{field}' of {where} holds a text; it must be a list of words or"
+                        " of tags (files of columns: set --config.data.format=conll)"
+                    )
             words, tags = (as_texts(v, f, where) for v, f in zip(values, fields, strict=True))
-            if len(words) != len(tags):
+            if len(words) != len(tags) or "" in tags:
                 raise DataError(
-                    f"{where} has {len(words)} words but {len(tags)} tags; each word needs one"
+                    f"{where} has {len(words)} words but {len(tags) - tags.count('')} tags; each"
+                    " word needs one"
                 )
             return words, tags
 
