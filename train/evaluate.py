@@ -22,7 +22,7 @@ from absl import flags
 
 from input_pipeline.pipeline import eval_batches, train_batches
 from train import baselines, metrics
-from train.answers import answers
+from train.answers import METRICS, answers
 from train.checkpoint import abstract, load_parts
 from train.cli import command
 from train.errors import UserError
@@ -50,6 +50,30 @@ def held_out(setup: Setup) -> dict[str, Batches]:
         )
         for name, rows in setup.data.evaluation.items()
     }
+
+
+def check_metric(setup: Setup, params: Any, splits: dict[str, Batches]) -> None:
+    """UserError unless the evaluation will give the metric by which the best is known."""
+    program, rule = setup.program, setup.config.evaluation
+    if not splits:
+        if rule.patience:
+            raise UserError("config.evaluation.patience needs held-out data; set data.holdout.")
+        return
+    name, batches = next(iter(splits.items()))
+    batch = {
+        key: jax.ShapeDtypeStruct((jax.process_count() * len(part), *part.shape[1:]), part.dtype)
+        for key, part in next(iter(batches())).items()
+    }
+    carry = jax.eval_shape(lambda: program.carry(len(batch["tokens"])))
+    found, *_ = jax.eval_shape(program.eval_step, params, batch, carry)
+    own = [*getattr(program.objective, "metrics", ())]
+    own += METRICS if rule.generate else ()
+    known = sorted({f"{name}/{metric}" for metric in [*found, "loss", *own]})
+    if rule.metric not in known:
+        raise UserError(
+            f"config.evaluation.metric {rule.metric!r} is not among the metrics of this run; "
+            f"choose one of {', '.join(known)}."
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,10 +21,9 @@ from ml_collections import ConfigDict
 from input_pipeline.pipeline import train_batches
 from train import metrics
 from train import workdir as folders
-from train.answers import METRICS
 from train.checkpoint import Checkpoints, abstract
-from train.errors import Diverged, UserError
-from train.evaluate import Found, evaluate, held_out
+from train.errors import Diverged
+from train.evaluate import Found, check_metric, evaluate, held_out
 from train.mesh import to_devices
 from train.optimizer import learning_rates
 from train.peak import matrix_peak
@@ -108,7 +107,7 @@ class _Run:
         self.splits = held_out(self.setup)
         self.last_eval: dict[str, float] = {}
         self.found: Found | None = None
-        self._check_metric(state)
+        check_metric(self.setup, state.params, self.splits)
         self.rates = learning_rates(config.optimizer, config.steps)
         self.key = jax.random.fold_in(jax.random.key(config.seed), 1)  # 0 is initialisation
         self.peak = program.mesh.size * matrix_peak(config.model.dtype)
@@ -270,30 +269,6 @@ class _Run:
         self.bar.say(f"step {step}: {shown}")
         rule = self.setup.config.evaluation
         return new_best(rule, self.last_eval, step, self.checkpoints.best())
-
-    def _check_metric(self, state: State) -> None:
-        """UserError unless the evaluation will give the metric by which the best is known."""
-        rule = self.setup.config.evaluation
-        if not self.splits:
-            if rule.patience:
-                raise UserError("config.evaluation.patience needs held-out data; set data.holdout.")
-            return
-        name, batches = next(iter(self.splits.items()))
-        program, processes = self.setup.program, jax.process_count()
-        batch = {
-            key: jax.ShapeDtypeStruct((processes * len(part), *part.shape[1:]), part.dtype)
-            for key, part in next(iter(batches())).items()
-        }
-        carry = jax.eval_shape(lambda: program.carry(len(batch["tokens"])))
-        found, *_ = jax.eval_shape(program.eval_step, state.params, batch, carry)
-        own = [*getattr(program.objective, "metrics", ())]
-        own += METRICS if rule.generate else ()
-        known = sorted({f"{name}/{metric}" for metric in [*found, "loss", *own]})
-        if rule.metric not in known:
-            raise UserError(
-                f"config.evaluation.metric {rule.metric!r} is not among the metrics of this run; "
-                f"choose one of {', '.join(known)}."
-            )
 
 
 def _due(every: int, step: int, last: bool) -> bool:

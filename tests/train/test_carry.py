@@ -99,7 +99,7 @@ def test_evaluation_carries_its_own_memory(tiny, noise):
     """Two batches in a row are not twice the first: the second one remembers."""
     config = tiny("xlnet", {**SIZES, "length": 24})
     program = make_program(config, 0)
-    data = Prepared([], [], {}, (), list, "", {})
+    data = Prepared([], [], {}, ([], []), (), list, "", {})
     setup = Setup(config, None, data, program, None)
     params = noise(program.model)
     batch = random_batch(config, program.objective)

@@ -11,6 +11,8 @@ from input_pipeline.errors import DataError
 from input_pipeline.examples import divide
 from input_pipeline.pipeline import eval_batches
 from train import cli, objectives
+from train.errors import UserError
+from train.evaluate import evaluate_on
 from train.loop import run
 
 
@@ -34,7 +36,7 @@ def asked(run_config, tmp_path_factory):
     return tmp_path
 
 
-def test_only_held_out_records_are_answered(asked, run_config, capsys):
+def test_only_held_out_records_are_answered(asked, run_config):
     lines = (asked / "w" / "predictions.jsonl").read_text().splitlines()
     answered = [json.loads(line)["record"] for line in lines]
     config = run_config("t5", json.loads((asked / "w" / "config.json").read_text()))
@@ -49,10 +51,21 @@ def test_only_held_out_records_are_answered(asked, run_config, capsys):
     assert answered == held.numbers.tolist()
     assert len(answered) == 4
     assert not set(answered) & set(kept.numbers.tolist())
-    assert cli.main(["evaluate", f"--workdir={asked / 'w'}", "--generate=0"]) == 0
-    assert "exact_match" not in capsys.readouterr().out
 
 
+def test_another_source_is_read_as_the_task_of_the_run(run_config):
+    config = run_config("t5", {"data.tasks": (("a", "{q}", "{a}"),)})
+    evaluate_on(config, "b")
+    assert (config.data.eval_tasks, config.data.eval_source) == ((("b", "{q}", "{a}"),), "")
+    config.data.eval_tasks = (("c", "x {q}", "{a}"), ("d", "y {q}", "{a}"))
+    with pytest.raises(UserError, match="could be any of the 2 tasks"):
+        evaluate_on(config, "b")
+    config = run_config("t5")
+    evaluate_on(config, "b")
+    assert (config.data.eval_tasks, config.data.eval_source) == ((), "b")
+
+
+@pytest.mark.slow
 def test_evaluate_reads_the_source_that_it_is_given(asked, capsys):
     def figures(*more):
         path = asked / "figures.json"
@@ -61,6 +74,8 @@ def test_evaluate_reads_the_source_that_it_is_given(asked, capsys):
 
     (asked / "other.jsonl").write_text('{"q": "a b c", "a": "zzzz"}\n' * 3)
     _, own = figures()
+    assert own["eval/exact_match"] >= 0
+    assert "eval/exact_match" not in figures("--generate=0")[1]
     _, other = figures(f"--source={asked / 'other.jsonl'}")
     assert own["eval/loss"] != other["eval/loss"]
     assert figures("--source=/not/there.jsonl")[0] == 2

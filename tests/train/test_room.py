@@ -7,8 +7,8 @@ from input_pipeline.example_store import build_example_store
 from input_pipeline.packing import ExampleRows
 from train import objectives
 from train.benchmark import RandomTokenizer
-from train.loop import run
 from train.room import cut
+from train.setup import set_up
 
 LENGTH, TARGET = 16, 8
 
@@ -84,13 +84,12 @@ def test_what_is_longer_loses_something(tiny, tmp_path, name, cls_last):
     assert cut(subject, tokenizer, rows) == (sum(lost[:2]) + sum(lost[1:]), 1 + len(store))
 
 
-def test_a_run_says_how_many(run_config, tmp_path, capsys):
+def test_a_run_says_how_many(run_config, tmp_path):
     (tmp_path / "train.tsv").write_text(
         "text\tlabel\n" + "the cat sat\tx\n" * 30 + "the cat sat on a mat and ran " * 3 + "\ty\n"
     )
     config = run_config("bert", {"objective.name": "classification", "steps": 1, "length": 12})
     config.data.source = config.data.eval_source = str(tmp_path / "train.tsv")
-    run(config, tmp_path / "w")
-    told = capsys.readouterr().err
-    assert "1 of 31 examples for training are longer than their row (config.length 12)" in told
-    assert "1 of 31 examples for evaluation are longer" in told
+    training, evaluation = set_up(config, tmp_path / "w").described("training", "evaluation")
+    assert "1 of 31 examples for training are longer than their row (config.length 12)" in training
+    assert "1 of 31 examples for evaluation are longer" in evaluation

@@ -125,7 +125,8 @@ def items():
 
 
 @pytest.mark.parametrize(
-    "family", ["gpt", "bert", "xlnet", "t5", pytest.param("roberta", marks=pytest.mark.slow)]
+    "family",
+    ["gpt", "bert", *(pytest.param(f, marks=pytest.mark.slow) for f in ("xlnet", "t5", "roberta"))],
 )
 def test_equals_a_loop_whatever_the_batch(language_model, items, family):
     lm, apply = language_model(family)
