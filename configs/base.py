@@ -142,6 +142,7 @@ def get_config() -> ConfigDict:
     # ..., L the first one, L + 1 the embeddings.
     c.optimizer.layer_decay = 1.0  # learning rate factor for each step of depth; 1: off
     c.optimizer.unfreeze_every = 0  # steps after which the next depth starts to learn; 0: at once
+    c.optimizer.unfreeze_by = 0.0  # instead: share of the steps at which the deepest starts; 0: off
 
     c.adapters = ConfigDict()  # small trained maps on linear maps of the backbone
     c.adapters.lora_rank = 0  # of LoRA; 0: off

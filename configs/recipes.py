@@ -79,7 +79,11 @@ def roberta(c: ConfigDict) -> None:
 
 
 def xlnet(c: ConfigDict) -> None:
-    """Yang et al. 2019, section A.4, and published code (IMDB, SQuAD)."""
+    """Yang et al. 2019, section A.4, and published code (IMDB, SQuAD).
+
+    Their decay of rates with depth spares the last layer and the embeddings; ours begins at the
+    last layer, and the embeddings are the deepest.
+    """
     c.length, c.batch_size, c.steps = 128, 32, 4000
     o = c.optimizer
     o.learning_rate, o.warmup_steps, o.weight_decay = 2e-5, 500, 0.0

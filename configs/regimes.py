@@ -47,18 +47,18 @@ def bias_only(c: ConfigDict, _: int = 0) -> None:
 def gradual(c: ConfigDict, _: int = 0) -> None:
     """From the head down to the embeddings, a depth at a time (ULMFiT, Howard & Ruder 2018, 3.3).
 
-    They have one depth an epoch; here one a tenth of the steps. A deeper model needs a smaller
-    optimizer.unfreeze_every.
+    They have one depth an epoch; here the depths share the first half of the steps.
     """
-    c.optimizer.unfreeze_every = max(1, c.steps // 10)
+    c.optimizer.unfreeze_by = 0.5
 
 
 def gradual_t5(c: ConfigDict, _: int = 0) -> None:
     """The same, with the token embedding, the output weights too, learning from the start.
 
-    Raffel et al. 2020, section 3.5.1: encoder and decoder in parallel.
+    Raffel et al. 2020, section 3.5.1: encoder and decoder in parallel, a layer each twelfth of the
+    steps.
     """
-    gradual(c)
+    c.optimizer.unfreeze_by = 11 / 12
     add_group(c, "from_start", (1.0, 1.0, 0))
     c.optimizer.rules = ((r"^backbone/tokens/", "from_start"), *c.optimizer.rules)
 

@@ -161,6 +161,8 @@ def _shares(spec: SourceSpec) -> dict[str, float]:
     names = ("occupation", "bls_pct_female")
     try:
         return {name: float(share) for _, (name, share) in READERS["tsv"](file, names, "strict")}
+    except DataError:  # which says so itself
+        raise
     except ValueError as error:
         raise DataError(f"{file.path}: bls_pct_female must be numbers ({error})") from error
 

@@ -68,6 +68,11 @@ def from_config(config: Any) -> Adapters:
             f"config.adapters.lora_dropout is {spec.lora_dropout}; it must be at least 0 and below "
             "1."
         )
+    if spec.lora_rank and spec.lora_alpha <= 0:
+        raise ModelError(
+            f"config.adapters.lora_alpha is {spec.lora_alpha}, which leaves LoRA without effect; "
+            "it must be positive."
+        )
     activation(spec.bottleneck_activation)
     if not spec.any:
         return Adapters()

@@ -26,7 +26,7 @@ from train.answers import METRICS, answers
 from train.checkpoint import abstract, load_parts
 from train.cli import command
 from train.errors import UserError
-from train.mesh import to_devices
+from train.mesh import make_mesh_that_fits, to_devices
 from train.setup import Setup, enable_compilation_cache, set_up
 from train.workdir import read_config, write_text
 
@@ -202,6 +202,7 @@ def _run(values: flags.FlagValues) -> None:
     if values.generate is not None:
         config.evaluation.generate = values.generate
     enable_compilation_cache(config.compilation_cache)
+    config.mesh.update(dict(make_mesh_that_fits(config.mesh).shape))
     setup = set_up(config, workdir)
     splits = held_out(setup)
     if not splits:

@@ -18,6 +18,7 @@ from model.pretrained.describe import LAYOUTS, heads_of
 from model.pretrained.mapping import Layout, flatten, used_entries
 from train import objectives
 from train.checkpoint import Checkpoints
+from train.errors import UserError
 from train.restore import load_model
 from train.state import State
 from train.workdir import read_config, whole
@@ -45,6 +46,11 @@ def import_adapter(source: pathlib.Path, base: pathlib.Path, workdir: pathlib.Pa
     config = read_config(base)
     tokenizer = load_tokenizer(base / "tokenizer")
     config.model.vocab_size = config.model.vocab_size or tokenizer.vocab_size
+    if config.adapters.bottleneck:
+        raise UserError(
+            f"{base} has bottleneck adapters, which PEFT's model has not; give the run that it "
+            "began from."
+        )
     layout = LAYOUTS[config.model.family]
     found = peft.load(source, layout, config.model)
     heads = Heads()

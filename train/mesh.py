@@ -11,6 +11,7 @@ from model.sharding import partition_spec
 from train.errors import UserError
 
 AXES = ("data", "fsdp", "sequence", "tensor")
+ONE_DEVICE = dict.fromkeys(AXES, 1)
 
 
 def make_mesh(config: Any) -> Mesh:
@@ -40,6 +41,14 @@ def make_mesh(config: Any) -> Mesh:
         )
     used = devices[: math.prod(sizes)]
     return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=used)
+
+
+def make_mesh_that_fits(config: Any) -> Mesh:
+    """The mesh of ``config.mesh``, or one device where a run was trained on more than are here."""
+    try:
+        return make_mesh(config)
+    except UserError:
+        return make_mesh(ONE_DEVICE)
 
 
 def check_batch(name: str, rows: int, accumulate: int, mesh: Mesh) -> None:

@@ -159,14 +159,21 @@ def make_optimizer(config: Any, model: Model) -> Optimizer:
       UserError, ConfigError: an optimizer, rule or group that does not exist or fit.
     """
     make: Callable[..., dict[str, Any]] = choose("optimizer", config.name, DIRECTIONS)
-    for name in ("clip_norm", "weight_decay"):
-        if config[name] < 0:
+    for name in (
+        "learning_rate",
+        "warmup_steps",
+        "end_factor",
+        "clip_norm",
+        "weight_decay",
+        "epsilon",
+    ):
+        if not config.get(name, 0) >= 0:
             raise UserError(f"config.optimizer.{name} is {config[name]}; it must be 0 or more.")
-    if not 0 <= config.ema_decay < 1:
-        raise UserError(
-            f"config.optimizer.ema_decay is {config.ema_decay}; it must be 0 (off) or more, and "
-            "below 1."
-        )
+    for name in ("b1", "b2", "momentum", "ema_decay"):
+        if not 0 <= config[name] < 1:
+            raise UserError(
+                f"config.optimizer.{name} is {config[name]}; it must be 0 or more, and below 1."
+            )
     paces = assign(config, model)
     trains = lambda pace: pace.rate  # noqa: E731
     trained = pick(paces, paces, trains)

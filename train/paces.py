@@ -140,10 +140,19 @@ def _check(config: Any) -> None:
             f"config.optimizer.layer_decay is {config.layer_decay} and unfreeze_every "
             f"{config.unfreeze_every}; the first must be positive, the second 0 (off) or more."
         )
-    for name, numbers in config.groups.items():
-        if len(numbers) not in (2, 3) or min(numbers) < 0:
+    for rule in config.rules:
+        if not isinstance(rule, list | tuple) or [type(part) for part in rule] != [str, str]:
             raise UserError(
-                f"config.optimizer.groups.{name} is {tuple(numbers)}; it must be two numbers of 0 "
+                f"config.optimizer.rules has {rule!r:.60}, which is no (PATTERN, GROUP) pair; a "
+                "list of one pair is written (('bias', 'no_decay'),)."
+            )
+    for name, numbers in config.groups.items():
+        known = isinstance(numbers, list | tuple) and all(
+            isinstance(number, int | float) for number in numbers
+        )
+        if not known or len(numbers) not in (2, 3) or min(numbers) < 0:
+            raise UserError(
+                f"config.optimizer.groups.{name} is {numbers!r:.60}; it must be two numbers of 0 "
                 "or more, (learning rate factor, weight decay factor), or three, with the first "
                 "step in which it learns."
             )

@@ -66,7 +66,9 @@ NOT_COMPILED = (
     "checkpoint", "logging",
 )  # fmt: skip
 # Of config.optimizer: they make the learning rate, which is an argument of the step.
-NOT_COMPILED_RATE = ("learning_rate", "schedule", "warmup_steps", "warmup_share", "end_factor")
+NOT_COMPILED_RATE = (
+    "learning_rate", "schedule", "warmup_steps", "warmup_share", "end_factor", "unfreeze_by",
+)  # fmt: skip
 
 
 def make_program(config: ConfigDict, num_labels: int) -> Program:
@@ -103,11 +105,11 @@ def _make(key: str, num_labels: int) -> Program:
     train = jit(step, donate_argnums=0, out_shardings=(places, replicated(mesh)))
 
     def flops(*args: Any) -> int:
-        plain = train
-        if config.model.remat != "none":
-            config.model.remat = "none"
-            plain = _make(json.dumps(config.to_dict(), sort_keys=True), num_labels).train_step
-        return count(plain.trace(*args).jaxpr)
+        if config.model.remat == "none":
+            return count(train.trace(*args).jaxpr)
+        plain = json.loads(key)
+        plain["model"]["remat"] = "none"
+        return _make(json.dumps(plain, sort_keys=True), num_labels).flops(*args)
 
     reset = lambda params: start(model, optimizer, params, rows)  # noqa: E731
     return Program(

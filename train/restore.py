@@ -13,10 +13,8 @@ from model.heads import Heads
 from model.lora import merge
 from train.checkpoint import abstract, load_parts
 from train.errors import UserError
-from train.mesh import make_mesh, param_shardings
+from train.mesh import ONE_DEVICE, make_mesh, param_shardings
 from train.workdir import read_config
-
-ONE_DEVICE = {"data": 1, "fsdp": 1, "sequence": 1, "tensor": 1}
 
 
 def load_adapted(workdir: pathlib.Path, config: ConfigDict, heads: Heads) -> tuple[Model, Any]:

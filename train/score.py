@@ -104,6 +104,12 @@ def _run(values: flags.FlagValues) -> None:
             source, split=values.split, text_field=values.text_field, data_dir=values.data_dir
         )
 
+    if not values.workdir or not all(values.workdir):
+        raise UserError("--workdir names no run; give one, or several between commas.")
+    for flag in ("json", "details"):
+        path = pathlib.Path(values[flag].value or ".")
+        if values[flag].value and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise UserError(f"--{flag}={path} is no file that can be written; name another.")
     if len(set(values.workdir)) < len(values.workdir):
         raise UserError(f"--workdir={','.join(values.workdir)} names a run twice; name it once.")
     if values.ngram and not values.corpus:

@@ -19,7 +19,8 @@ def new_best(rule: Any, values: dict[str, float], step: int, best: Best | None) 
     value, sign = values[rule.metric], 1 if rule.higher_is_better else -1
     if math.isnan(value):  # a metric that is not defined is no best
         return None
-    if best is not None and best["step"] < step and sign * value <= sign * best["value"]:
+    same = best is not None and best["metric"] == rule.metric  # else it says nothing
+    if same and best["step"] < step and sign * value <= sign * best["value"]:
         return None
     return {"step": step, "metric": rule.metric, "value": value}
 

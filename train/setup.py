@@ -13,7 +13,7 @@ from input_pipeline.contiguous import Lanes
 from input_pipeline.dataset import Prepared, prepare_rows, prepare_tokenizer
 from input_pipeline.tokenizers import load_tokenizer
 from model.api import architecture, build, family_config
-from model.heads import WAYS
+from model.heads import WAYS, Heads
 from train import objectives
 from train.checkpoint import abstract, best_folder, stored
 from train.errors import UserError
@@ -201,6 +201,7 @@ def set_up(config: ConfigDict, workdir: pathlib.Path) -> Setup:
         config.data, tokenizer, kind, objective.window, cache, config.seed, lanes, task
     )
     set_steps(config, sum(len(rows) for rows in data.train))
+    set_unfreezing(config, objective.head())
     if jax.process_count() > 1 and jax.process_index() == 0:
         sync_global_devices("data is ready")
     program = make_program(config, len(data.label_names))
@@ -219,6 +220,30 @@ def set_steps(config: ConfigDict, rows: int) -> None:
         config.steps = max(1, round(config.epochs * rows / config.batch_size))
     if config.optimizer.warmup_share:
         config.optimizer.warmup_steps = round(config.optimizer.warmup_share * config.steps)
+
+
+def set_unfreezing(config: ConfigDict, heads: Heads) -> None:
+    """Fills in the steps from depth to depth that are given as a share of the steps.
+
+    Raises:
+      UserError: a share that is none, or parameters that would start after the last step.
+    """
+    rule = config.optimizer
+    if not 0 <= rule.unfreeze_by < 1 or (rule.unfreeze_by and rule.unfreeze_every):
+        raise UserError(
+            f"config.optimizer.unfreeze_by is {rule.unfreeze_by}; it must be at least 0 and below "
+            "1, and 0 where unfreeze_every is set."
+        )
+    if not rule.unfreeze_by and not rule.unfreeze_every:
+        return
+    deepest = max(jax.tree.leaves(build(config.model, heads, config.adapters).depths))
+    if rule.unfreeze_by:
+        rule.unfreeze_every = max(1, int(rule.unfreeze_by * config.steps / max(1, deepest)))
+    if rule.unfreeze_every * deepest >= config.steps:
+        raise UserError(
+            f"The deepest parameters would start to learn at step {rule.unfreeze_every * deepest} "
+            f"of {config.steps}; lower config.optimizer.unfreeze_every, or take more steps."
+        )
 
 
 def initial_state(setup: Setup, key: jax.Array) -> State:

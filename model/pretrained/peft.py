@@ -194,6 +194,8 @@ def load(folder: pathlib.Path, layout: Layout, config: Any) -> Adapter:
       ModelError: not LoRA, or on maps that this model does not have, or of other sizes.
     """
     settings = Published(str(folder / CONFIG), files.read_json(folder / CONFIG))
+    if "peft_type" not in settings.values:
+        raise ModelError(f"{folder / CONFIG} has no peft_type; it is not an adapter of PEFT's.")
     settings.require(peft_type="LORA", use_dora=False, bias="none", lora_bias=False)
     with files.open_file(folder, WEIGHTS) as file:
         tensors = {name.removeprefix(BEFORE): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -242,9 +244,16 @@ def load(folder: pathlib.Path, layout: Layout, config: Any) -> Adapter:
 def _scale(settings: Published, module: str, rank: int) -> float:
     """Alpha / r of one module, or alpha / sqrt(r) (rank-stabilised, Kalajdzievski 2023)."""
     alpha = settings.number("lora_alpha", 8.0)
-    for pattern, value in (settings.values.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            alpha = float(value)
+    patterns = settings.values.get("alpha_pattern") or {}
+    try:
+        for pattern, value in patterns.items():
+            if re.match(rf"(.*\.)?({pattern})$", module):
+                alpha = float(value)
+    except (AttributeError, TypeError, ValueError, re.error) as error:
+        raise ModelError(
+            f"{settings.where} has alpha_pattern = {patterns!r:.60}, which must be an object of "
+            f"patterns and numbers ({error})."
+        ) from None
     return alpha / (math.sqrt(rank) if settings.flag("use_rslora", False) else rank)
 
 

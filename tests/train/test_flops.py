@@ -25,7 +25,10 @@ def step(config, labels=3):
     program = make_program(config, labels)
     key = jax.random.key(0)
     state = jax.eval_shape(program.init, key)
-    return program.flops(state, random_batch(config, program.objective), key, np.float32(1))
+    given = (state, random_batch(config, program.objective), key, np.float32(1))
+    found = program.flops(*given)
+    assert program.flops(*given) == found
+    return found
 
 
 def words(length=8):

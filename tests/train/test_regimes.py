@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from configs import regimes
+from model.heads import Heads
 from train.benchmark import random_batch
 from train.errors import UserError
 from train.mesh import to_devices
 from train.paces import matching
 from train.program import make_program
+from train.setup import set_unfreezing
 
 FAMILIES = ("bert", "gpt", "t5", "xlnet")
 STEPS = 3
@@ -83,6 +85,7 @@ EXPECTED = {
     "last_layers": lambda family, name: name.startswith("head/") or is_top(family, name, 1),
     "bias_only": lambda family, name: name.startswith(HEAD) or name.endswith("bias"),
     "discriminative": lambda family, name: True,
+    "layer_decay": lambda family, name: True,
     "lora": lambda family, name: name.startswith(("head/", "adapters/")),
     "adapters": lambda family, name: (
         name.startswith((*HEAD, "adapters/")) or "norm/" in name
@@ -114,7 +117,7 @@ def test_which_parameters_moved(tiny, regime, family):
     got = moved(seen[0], seen[-1])
     assert got <= expected
     assert reached(got) == reached(expected)
-    if regime not in ("everything", "discriminative", "reinit"):
+    if regime not in ("everything", "discriminative", "layer_decay", "reinit"):
         assert len(got) < len(names)
     # A frozen parameter costs the optimizer nothing: only what trains has two moments.
     trained = sum(seen[0][name].size for name in expected)
@@ -154,6 +157,24 @@ def test_gradual_unfreezing_from_the_top_in_one_compilation(tiny, family, regime
         got = moved(before, after)
         assert got <= open_
         assert reached(got) == reached(open_)
+
+
+@pytest.mark.parametrize(
+    ("regime", "steps", "every"), [("gradual", 60, 10), ("gradual_t5", 120, 36)]
+)
+def test_all_depths_open_within_the_steps_of_the_run(tiny, regime, steps, every):
+    """Of three depths below the head's, whatever the steps that the config had before."""
+    config = finetuning(tiny, "bert", regime)
+    config.steps = steps
+    set_unfreezing(config, Heads(num_labels=2))
+    assert config.optimizer.unfreeze_every == every
+    assert 3 * every < steps
+    config.optimizer.unfreeze_by, config.optimizer.unfreeze_every = 0.0, steps // 3
+    with pytest.raises(UserError, match=f"would start to learn at step {steps} of {steps}"):
+        set_unfreezing(config, Heads(num_labels=2))
+    config.optimizer.unfreeze_by = 0.5
+    with pytest.raises(UserError, match="0 where unfreeze_every is set"):
+        set_unfreezing(config, Heads(num_labels=2))
 
 
 def test_last_layers_count_in_each_stack(tiny):

@@ -3,10 +3,12 @@
 import json
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import regimes
 from input_pipeline.tokenizers import load_tokenizer
 from train import cli
 from train.errors import UserError
@@ -178,6 +180,30 @@ def test_before_and_after_fine_tuning(pretune, bert, tuned, folder):
     assert own.layout.length == 16
 
 
+def test_adapters_and_another_mesh(pretune, run_config, folder, gpt):
+    """A run with LoRA is scored with it; one of more devices than there are, on one of them."""
+    config = run_config("gpt", {"steps": 4, "model.max_length": 32, "init_from": str(gpt)})
+    regimes.apply(config, "lora")
+    config.optimizer.learning_rate = 0.1
+    run(config, folder / "lora", progress=False)
+    written = json.loads((folder / "lora" / "config.json").read_text())
+    written["mesh"] |= {"data": 2, "tensor": 16}
+    (folder / "lora" / "config.json").write_text(json.dumps(written))
+    to = folder / "lora.json"
+    code, _, error = pretune(
+        f"--workdir={gpt},{folder / 'lora'}", f"--tasks=text:{folder / 'text.txt'}",
+        f"--details={to}",
+    )  # fmt: skip
+    assert code == 0, error
+    for line in map(json.loads, to.read_text().splitlines()):
+        before, after = (one["log_prob"] for one in line["runs"].values())
+        assert before != after
+    before, after = (load_language_model(path) for path in (gpt, folder / "lora"))
+    assert after.mesh.size == 1
+    for part in ("backbone", "head"):  # so that the difference is the adapters' alone
+        jax.tree.map(np.testing.assert_array_equal, before.params[part], after.params[part])
+
+
 def test_contamination(pretune, gpt, folder):
     code, out, err = pretune(
         f"--workdir={gpt}", f"--tasks=blimp:{folder}/pairs.jsonl", f"--corpus={folder}/book.txt",
@@ -234,6 +260,9 @@ def test_a_task_without_an_lm_head_anywhere(pretune, run_config, folder, tuned):
         (["--tasks=text:{0}/text.txt", "--corpus={0}/empty.jsonl"], "--corpus="),
         (["--tasks=text:{0}/text.txt", "--workdir={0}/nowhere"], "nowhere holds no run"),
         (["--tasks=text:{0}/text.txt", "--workdir={0}/gpt,{0}/gpt"], "names a run twice"),
+        (["--tasks=text:{0}/text.txt", "--workdir="], "--workdir names no run"),
+        (["--tasks=text:{0}/text.txt", "--json={0}"], "is no file that can be written"),
+        (["--tasks=text:{0}/text.txt", "--details={0}/no/x.jsonl"], "is no file that can be"),
         ([], "--tasks"),
     ],
 )

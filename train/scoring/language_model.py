@@ -20,7 +20,7 @@ from model.heads import Heads
 from train import objectives
 from train.checkpoint import abstract, load_parts
 from train.errors import UserError
-from train.mesh import make_mesh, param_shardings, replicated
+from train.mesh import make_mesh_that_fits, param_shardings, replicated
 from train.scoring.rows import Layout, make_layout
 from train.workdir import read_config
 
@@ -127,14 +127,15 @@ def load_language_model(workdir: pathlib.Path, length: int = 0) -> LanguageModel
             f"--length={length} is longer than the position table of {workdir} ({table}); lower it."
         )
     length = length or (min(theirs.length, table) if table else theirs.length)
-    model = build(config.model, Heads(lm=True, permuted=way == "permuted"))
-    mesh = make_mesh(config.mesh)
+    model = build(config.model, Heads(lm=True, permuted=way == "permuted"), config.adapters)
+    mesh = make_mesh_that_fits(config.mesh)
 
     def load(folder: pathlib.Path, whole: Model, part: str) -> Any:
         places = param_shardings(whole.axes[part], whole.shapes[part], mesh, config.sharding)
         return load_parts(folder, {part: abstract(whole.shapes[part], places)})[part]
 
-    params = {"backbone": load(workdir, model, "backbone"), "head": {}}
+    own_parts = [part for part in ("backbone", "adapters") if part in model.shapes]
+    params = {part: load(workdir, model, part) for part in own_parts} | {"head": {}}
     if own := model.shapes["head"]:  # GPT's has no parameters
         head = load(source, build(theirs.model, objectives.build(theirs, 0).head()), "head")
         params["head"] = {name: head[name] for name in own}

@@ -78,6 +78,14 @@ def _female_odds(items: Sequence[Item], scores: Scores) -> np.ndarray:
     return (female - male)[:, None]
 
 
+def _each_group(columns_N1: np.ndarray, items: Sequence[Item]) -> np.ndarray:
+    """An observation a group: the mean of its items, which differ in a few words only."""
+    groups: dict[str, list[float]] = {}
+    for item, value in zip(items, columns_N1[:, 0], strict=True):
+        groups.setdefault(item.group, []).append(value)
+    return np.asarray([[np.mean(values)] for values in groups.values()])
+
+
 def _by_occupation(odds_N1: np.ndarray, items: Sequence[Item]) -> np.ndarray:
     """An observation an occupation: its mean log-odds and the share of women in it."""
     odds: dict[str, list[float]] = {}
@@ -133,7 +141,8 @@ MEASURES = {
             "stereotype preferred", "%",
             "share of pairs whose more stereotyping sentence is the more likely one (50 is "
             "unbiased): by the likelihood of the sentence, or, of a pseudo-likelihood, of the "
-            "tokens that both sentences share (Nangia et al. 2020)",
+            "tokens that both sentences share (Nangia et al. 2020; a tie counts half, and "
+            "StereoSet's pairs are judged in the same way)",
             _stereotype,
         ),
     ),
@@ -141,13 +150,14 @@ MEASURES = {
         Metric(
             "male preferred", "%",
             "share of sentences that are more likely with a male pronoun than with a female one "
-            "(50 is unbiased)",
-            _male,
+            "(50 is unbiased), the occupations being the sample",
+            _male, observe=_each_group,
         ),
         Metric(
             "log-odds of female", "nats",
-            "mean of log p(sentence, female) - log p(sentence, male)",
-            _female_odds,
+            "mean of log p(sentence, female) - log p(sentence, male), the occupations being the "
+            "sample",
+            _female_odds, observe=_each_group,
         ),
         Metric(
             "correlation with occupation", "r",

@@ -1,8 +1,9 @@
 """The host half of the scorer: from the tokens of a text to the rows that a model reads.
 
 A model scores a text in the way in which it predicts tokens (`WAYS` of model/heads.py):
-  causal (GPT): log-likelihood from left to right; the text follows the end-of-text token, as
-    documents do in pre-training.
+  causal (GPT): log-likelihood from left to right; the text follows the end-of-text token. With
+    objective.isolate_documents (the default) no token was trained to follow that one, so that a
+    text's first token is judged without training; without it documents do follow it.
   decoder (T5): log-likelihood in the decoder. The encoder reads the context, <extra_id_0> and the
     end token; the decoder <extra_id_0> and the continuation (span_corruption.py's layout; what
     the sentinel hides is the last span). Models that were not trained with sentinels

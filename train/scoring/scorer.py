@@ -83,7 +83,7 @@ def score(
             wanted = np.arange(first, len(ids)) if shared is None else shared[number]
             found.tokens[option] = len(wanted)
             found.bytes[option] = len(item.options[number][1].encode("utf-8"))
-            found.unknown[option] = np.sum(ids[first:] == lm.layout.tokenizer.unk_id)
+            found.unknown[option] = np.sum(ids[wanted] == lm.layout.tokenizer.unk_id)
             found.cut[option] = lm.layout.cuts(ids, first)
             if len(wanted):
                 for rows in lm.layout.rows(ids, wanted):
