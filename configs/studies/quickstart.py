@@ -3,7 +3,7 @@
   pretune study --config=configs/studies/quickstart.py --workdir=runs/quickstart
 
 Pre-trains on `pydocs/text`, then tells library areas apart (`pydocs/area`) with 64, 256 and all
-labels, three seeds each, against the same model from scratch. Times and figures: docs/results.md.
+labels, five seeds each, against the same model from scratch. Times and figures: docs/results.md.
 """
 
 from ml_collections import ConfigDict
@@ -17,6 +17,7 @@ def get_config(arg: str = "") -> ConfigDict:
     base.arguments(arg)
     c = studies.get_config(pretraining(), finetuning())
     c.budget_steps = (60, 100, 140)
+    c.seeds = (0, 1, 2, 3, 4)
     return c
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from train.study import plan, plots
 from train.study.results import Record, config_hash
-from train.study.summary import TWO_LEVEL, Comparison, Cost, Summary, bounds, number
+from train.study.summary import ALPHA, TWO_LEVEL, Comparison, Cost, Summary, bounds, number, shown_p
 from train.workdir import write_text
 
 Rows = list[list[str]]
@@ -102,8 +102,8 @@ def result_rows(study: ConfigDict, summary: Summary) -> Rows:
 
 def difference_header(summary: Summary) -> tuple[str, ...]:
     """Column names of the comparisons."""
-    return ("labels", "compared", summary.unit, "95% paired bootstrap", "95% Student t",
-            "intervals overlap", "pairs")  # fmt: skip
+    return ("labels", "compared", summary.unit, "95% paired bootstrap", "95% t",
+            "corrected p", "intervals overlap", "pairs")  # fmt: skip
 
 
 def difference_row(comparison: Comparison, summary: Summary) -> list[str]:
@@ -114,7 +114,8 @@ def difference_row(comparison: Comparison, summary: Summary) -> list[str]:
         " − ".join(plan.LABELS[arm] for arm in comparison.arms),
         number(comparison.difference.mean, scale),
         bounds(comparison.difference, scale),
-        bounds(comparison.student, scale),
+        bounds(comparison.tested, scale),
+        shown_p(comparison.p).removeprefix("p").removeprefix("="),
         "no" if comparison.separate else "yes",
         str(len(comparison.seeds)),
     ]
@@ -165,7 +166,9 @@ def caption(study: ConfigDict, summary: Summary) -> str:
     return (
         f"{summary.metric} of the last step{unit} ({better} is better). 95% intervals: "
         f"{summary.method}, {study.resamples:,} resamples, seeds per cell: {len(study.seeds)}; "
-        "differences are paired by seed: same labelled examples, order and steps for both arms."
+        "differences are paired by seed: same labelled examples, order and steps for both arms. "
+        f"p: {summary.test}, corrected for {len(summary.comparisons)} comparison(s) (Holm 1979); "
+        f"resolved below {ALPHA}."
     )
 
 
@@ -183,7 +186,7 @@ def warning(study: ConfigDict, summary: Summary) -> str:
         return examples.strip()
     return examples + (
         f"With {seeds} seeds a percentile bootstrap over seeds is narrow (resampling seeds alone, "
-        "it covers about 75% of the time with 3 and 83% with 5, not 95%): compare the Student t "
+        "it covers about 75% of the time with 3 and 83% with 5, not 95%): compare the t "
         "interval of the difference. There is one pre-training run: the intervals do not hold its "
         "own variation."
     )

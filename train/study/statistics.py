@@ -5,10 +5,11 @@ Legend: S seeds, N evaluation examples, K kinds of them, R bootstrap replicates.
 With few seeds the percentile bootstrap over seeds alone is too narrow. At three seeds its 95%
 interval is [smallest, largest] (each is the mean of a replicate with probability 1/27 > 2.5%),
 which holds the centre of a symmetric distribution in 75% of studies; at five seeds in about 83%.
-Where it is known which examples each run got right, examples are resampled as well, and the
-Student t interval, which allows for few seeds, is there to stand beside it.
+Where it is known which examples each run got right, examples are resampled as well, and the t
+interval and test, which allow for few seeds, are there to stand beside it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,11 +27,6 @@ class Estimate:
     mean: float
     low: float
     high: float
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the whole interval lies on one side of zero; False where there is none."""
-        return self.low > 0 or self.high < 0
 
 
 def replicates(values_SN: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
@@ -82,15 +78,58 @@ def paired_difference(
     return mean_interval(difference_SN, resamples=resamples, seed=seed)
 
 
-def student_interval(values_S: np.ndarray) -> Estimate:
-    """Mean over seeds with its 95% Student t interval: exact for normal seeds, however few."""
-    values_S = np.asarray(values_S, np.float64)
-    if len(values_S) < 2:
-        return _no_interval(values_S)
-    quantile = stats.t.ppf((1 + LEVEL) / 2, len(values_S) - 1)
-    half = quantile * values_S.std(ddof=1) / np.sqrt(len(values_S))
-    mean = values_S.mean()
-    return Estimate(float(mean), float(mean - half), float(mean + half))
+def t_test(differences_SN: np.ndarray) -> tuple[Estimate, float]:
+    """Mean difference with its 95% t interval, and the two-sided p that it is zero.
+
+    Seeds and examples are both drawn at random: two crossed effects without replication (Clark
+    1973, "The language-as-fixed-effect fallacy", quasi-F; Satterthwaite 1946 for the degrees of
+    freedom). The variance of the mean is (MS_seeds + MS_examples - MS_rest) / (S N), and never less
+    than either effect alone would give. With one number a seed it is Student's test over seeds.
+    Where nothing differs it rejects at 0.05 in 3 to 8% of studies with three seeds, 3 to 6% with
+    five (by simulation, from no variance between seeds to nothing else).
+
+    Args:
+      differences_SN: a - b, paired by seed and example.
+
+    Returns:
+      Bounds and p are NaN with fewer than two seeds.
+    """
+    differences_SN = np.asarray(differences_SN, np.float64)
+    seeds, examples = differences_SN.shape
+    if seeds < 2:
+        return _no_interval(differences_SN), np.nan
+    mean = differences_SN.mean()
+    by_seed_S, by_example_N = differences_SN.mean(axis=1), differences_SN.mean(axis=0)
+    # Of each effect: its mean square, and its degrees of freedom.
+    effects = [(examples * by_seed_S.var(ddof=1), seeds - 1)]
+    if examples > 1:
+        effects.append((seeds * by_example_N.var(ddof=1), examples - 1))
+        residuals_SN = differences_SN - by_seed_S[:, None] - by_example_N + mean
+        free = (seeds - 1) * (examples - 1)
+        rest = (residuals_SN**2).sum() / free
+        both = effects[0][0] + effects[1][0] - rest
+        spread = sum(square**2 / free for square, free in [*effects, (rest, free)])
+        effects.append((both, both**2 / spread if spread else seeds - 1))
+    square, freedom = max(effects, key=lambda effect: (effect[0], -effect[1]))
+    error = np.sqrt(square / (seeds * examples))
+    half = stats.t.ppf((1 + LEVEL) / 2, freedom) * error
+    # Without any variance, whatever is not zero is certain.
+    p = 2 * stats.t.sf(abs(mean) / error, freedom) if error > 1e-12 else float(mean == 0)
+    return Estimate(float(mean), float(mean - half), float(mean + half)), float(p)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values that may be compared with one level together (Holm 1979); NaN stays NaN.
+
+    The k-th smallest of m is multiplied by m - k + 1, and is no smaller than the one before it.
+    """
+    p_values = np.asarray(p_values, np.float64)
+    adjusted = np.full(len(p_values), np.nan)
+    known = np.flatnonzero(~np.isnan(p_values))
+    order = known[np.argsort(p_values[known], kind="stable")]
+    factors = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(factors * p_values[order]))
+    return adjusted.tolist()
 
 
 def _no_interval(values: np.ndarray) -> Estimate:

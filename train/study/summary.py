@@ -8,10 +8,19 @@ from ml_collections import ConfigDict
 
 from train.study import plan
 from train.study.results import Record
-from train.study.statistics import Estimate, mean_interval, paired_difference, student_interval
+from train.study.statistics import (
+    Estimate,
+    holm,
+    mean_interval,
+    paired_difference,
+    t_test,
+)
 
+ALPHA = 0.05  # of all comparisons of a study together
 SEEDS_ONLY = "percentile bootstrap over seeds"
 TWO_LEVEL = "percentile bootstrap over seeds and evaluation examples"
+CROSSED = "t test with seeds and examples as crossed random effects (Clark 1973)"
+STUDENT = "t test over seeds"
 SHARES = ("accuracy", "f1", "exact_match")  # metrics in [0, 1] that are told in per cent
 
 
@@ -28,13 +37,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two arms at one budget, over the seeds that both finished."""
+    """Two arms at one budget, over the seeds that both finished; resolved where p < 0.05."""
 
     budget: int
     arms: tuple[str, str]
     seeds: tuple[int, ...]
-    difference: Estimate
-    student: Estimate
+    difference: Estimate  # with its bootstrap interval
+    tested: Estimate  # with its t interval
+    p: float  # corrected for the number of comparisons (Holm); NaN with fewer than two seeds
     separate: bool  # the arms' own intervals do not overlap
     verdict: str
 
@@ -58,7 +68,8 @@ class Summary:
     metric: str
     scale: float
     unit: str
-    method: str
+    method: str  # of the intervals
+    test: str  # of the p-values
     higher_is_better: bool
     cells: tuple[Cell, ...]
     comparisons: tuple[Comparison, ...]
@@ -83,16 +94,22 @@ def summarise(study: ConfigDict, records: list[Record]) -> Summary:
     cells = tuple(
         cell(table, values, study, arm, budget) for budget in study.budgets for arm in study.arms
     )
+    asked = [(budget, other) for budget in study.budgets for other in study.arms[1:]]
+    values_of = [paired(table, study, budget, other) for budget, other in asked]
+    tests = [t_test(a_SN - b_SN) for _, a_SN, b_SN in values_of]
+    p_values = holm([p for _, p in tests])
     comparisons = tuple(
-        compare(table, study, cells, budget, other, scale, unit)
-        for budget in study.budgets
-        for other in study.arms[1:]
+        compare(study, cells, budget, other, values, (tested, p), scale, unit)
+        for (budget, other), values, (tested, _), p in zip(
+            asked, values_of, tests, p_values, strict=True
+        )
     )
     return Summary(
         metric=study.metric,
         scale=scale,
         unit=unit,
         method=TWO_LEVEL if two_level else SEEDS_ONLY,
+        test=CROSSED if two_level else STUDENT,
         higher_is_better=study.finetune.evaluation.higher_is_better,
         cells=cells,
         comparisons=comparisons,
@@ -132,16 +149,25 @@ def as_rows(rows: Iterable[list[float]]) -> np.ndarray:
     return np.asarray(rows, np.float64) if rows else np.zeros((0, 1))
 
 
-def compare(
-    table: dict, study: ConfigDict, cells: tuple[Cell, ...], budget: int, other: str,
-    scale: float, unit: str,
-) -> Comparison:  # fmt: skip
-    """The first arm against another one, paired by seed (and example)."""
+Paired = tuple[tuple[int, ...], np.ndarray, np.ndarray]  # seeds, values_SN of either arm
+
+
+def paired(table: dict, study: ConfigDict, budget: int, other: str) -> Paired:
+    """The values of the first arm and of another one, for the seeds that both finished."""
     first = study.arms[0]
     seeds = tuple(
         s for s in study.seeds if (first, budget, s) in table and (other, budget, s) in table
     )
     a_SN, b_SN = (as_rows(table[arm, budget, s] for s in seeds) for arm in (first, other))
+    return seeds, a_SN, b_SN
+
+
+def compare(
+    study: ConfigDict, cells: tuple[Cell, ...], budget: int, other: str, values: Paired,
+    test: tuple[Estimate, float], scale: float, unit: str,
+) -> Comparison:  # fmt: skip
+    """The first arm against another one, paired by seed (and example)."""
+    first, (seeds, a_SN, b_SN) = study.arms[0], values
     difference = paired_difference(a_SN, b_SN, resamples=study.resamples)
     a, b = (
         next(c.estimate for c in cells if (c.arm, c.budget) == (arm, budget))
@@ -152,24 +178,31 @@ def compare(
         (first, other),
         seeds,
         difference,
-        student_interval((a_SN - b_SN).mean(axis=1)),
+        *test,
         a.low > b.high or b.low > a.high,
-        verdict((first, other), budget, difference, scale, unit),
+        verdict((first, other), budget, *test, scale, unit),
     )
 
 
 def verdict(
-    arms: tuple[str, str], budget: int, difference: Estimate, scale: float, unit: str
+    arms: tuple[str, str], budget: int, difference: Estimate, p: float, scale: float, unit: str
 ) -> str:
     """One sentence: which arm's metric is higher, or that the study does not resolve it."""
     a, b = (plan.LABELS[arm] for arm in arms)
     where = f"at {plan.budget_name(budget)} labels"
-    if np.isnan(difference.low):
+    if np.isnan(p):
         return f"not resolved: {a} and {b} {where} (fewer than two paired seeds)"
-    size = f"{signed(difference.mean, scale)} {unit} {bounds(difference, scale)}"
-    if not difference.excludes_zero:
+    size = f"{signed(difference.mean, scale)} {unit} {bounds(difference, scale)}, {shown_p(p)}"
+    if p >= ALPHA:
         return f"not resolved: {a} and {b} {where}, {size}"
     return f"{a} {'>' if difference.mean > 0 else '<'} {b} {where}, {size}"
+
+
+def shown_p(p: float) -> str:
+    """A p-value for people; a dash for none."""
+    if np.isnan(p):
+        return "–"
+    return "p<0.001" if p < 0.001 else f"p={p:.3f}"
 
 
 def signed(value: float, scale: float) -> str:

@@ -21,7 +21,7 @@ GAIN = {64: 0.1, 256: 0.05, 0: 0.0}
 
 def small_study():
     study = quickstart.get_config()
-    study.resamples = 2000
+    study.resamples, study.seeds = 2000, (0, 1, 2)
     return study
 
 
@@ -203,10 +203,12 @@ def test_summary_by_hand(tmp_path):
     assert first.estimate.mean == pytest.approx(0.61)
     assert (second.estimate.low, second.estimate.high) == pytest.approx((0.50, 0.52))
     at_64, _, at_all = figures.comparisons
-    assert at_64.verdict == "pre-trained > scratch at 64 labels, +10.0 points [10.0, 10.0]"
+    assert at_64.verdict == (
+        "pre-trained > scratch at 64 labels, +10.0 points [10.0, 10.0], p<0.001"
+    )
     assert at_64.separate
     assert at_all.verdict == "not resolved: pre-trained and scratch at all labels, +0.0 points " \
-        "[0.0, 0.0]"  # fmt: skip
+        "[0.0, 0.0], p=1.000"  # fmt: skip
     assert not at_all.separate
     assert (figures.costs[0].flops, figures.costs[0].seconds) == (9e9, 90.0)
     rows = {row[0]: row[1:] for row in report.cost_rows(figures)}
