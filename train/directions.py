@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from optax import contrib
 
@@ -95,36 +96,53 @@ def adafactor(config: Any, axes: Any, shapes: Any) -> Kinds:
     code; kernels count as matrices [inputs, outputs], whose heads would else be dimensions.
     """
     del config
-
-    def flat(own: tuple[str | None, ...]) -> Any:
-        inputs, parts = sides(own)
-        return lambda shape: (
-            math.prod(shape[:inputs]), *shape[inputs : inputs + parts],
-            math.prod(shape[inputs + parts :]),
-        )  # fmt: skip
-
-    forms = _kernels(axes, flat, "")
     steps = (
         optax.scale_by_factored_rms(),
         optax.clip_by_block_rms(1.0),
         optax.scale_by_param_block_rms(),
     )
-    return _one("adafactor", as_matrices(optax.chain(*steps), forms), shapes)
+    return _one("adafactor", as_published(optax.chain(*steps), axes), shapes)
 
 
-def as_matrices(inner: Direction, forms: Any) -> Direction:
-    """`inner` on reshaped arrays; `forms` has ``shape -> shape`` for those that are not left."""
+def part_axis(path: Any, axes: tuple[str | None, ...]) -> int | None:
+    """Which dimension of a parameter numbers the parts of a fused map; None where none does."""
+    if str(path[-1].key) == "bias":
+        return 0 if axes[:2] == (None, "heads") else None
+    inputs, parts = sides(axes)
+    return inputs if parts else None
 
-    def reshape(tree: Any, own: Any) -> Any:
-        if not isinstance(tree, dict):
-            return tree.reshape(own(tree.shape)) if own else tree
-        return {key: reshape(part, (own or {}).get(key)) for key, part in tree.items()}
+
+def as_published(inner: Direction, axes: Any) -> Direction:
+    """`inner` on the arrays of the published model: each part of a fused map is one by itself.
+
+    Kernels are matrices [inputs, outputs] there, and the biases of maps vectors.
+    """
+
+    def divide(path: Any, x: jax.Array, names: tuple[str | None, ...]) -> Any:
+        part, kernel = part_axis(path, names), str(path[-1].key) == "kernel"
+        if part is not None:
+            found = [x.take(i, axis=part) for i in range(x.shape[part])]
+            sizes = math.prod(x.shape[:part])
+            return {str(i): own.reshape(sizes, -1) if kernel else own.ravel()
+                    for i, own in enumerate(found)}  # fmt: skip
+        return x.reshape(math.prod(x.shape[: sides(names)[0]]), -1) if kernel else x
+
+    def join(path: Any, like: jax.Array, names: tuple[str | None, ...], own: Any) -> jax.Array:
+        part = part_axis(path, names)
+        if part is None:
+            return own.reshape(like.shape)
+        shape = like.shape[:part] + like.shape[part + 1 :]
+        parts = [own[str(i)].reshape(shape) for i in range(like.shape[part])]
+        return jnp.stack(parts, axis=part)
+
+    def divided(tree: Any) -> Any:
+        return jax.tree.map_with_path(divide, tree, axes)
 
     def update(grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
-        updates, after = inner.update(reshape(grads, forms), state, reshape(params, forms))
-        return jax.tree.map(lambda u, g: u.reshape(g.shape), updates, grads), after
+        updates, after = inner.update(divided(grads), state, divided(params))
+        return jax.tree.map_with_path(join, grads, axes, updates), after
 
-    return optax.GradientTransformation(lambda params: inner.init(reshape(params, forms)), update)
+    return optax.GradientTransformation(lambda params: inner.init(divided(params)), update)
 
 
 def _is_kernel(path: Any, room: str) -> bool:

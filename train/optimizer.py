@@ -16,7 +16,7 @@ import optax
 
 from configs.base import choose
 from model.api import Model
-from train.directions import DIRECTIONS, Direction
+from train.directions import DIRECTIONS, Direction, part_axis
 from train.errors import UserError
 from train.paces import Pace, assign
 from train.trees import Tree, pick, replace
@@ -61,7 +61,9 @@ class Optimizer:
       labels: the tree of trained parameters with the label of each one's direction.
       clip_norm: of the gradient of what learns; 0: no clipping.
       weight_decay: at a factor of 1.
-      trust_ratio: whether each step is scaled to the size of its parameter (LAMB).
+      part_axes: for LAMB, which scales each step to the size of its parameter, the tree of trained
+        parameters with the dimension of each that numbers the parts of a fused map, -1 for none;
+        {} for other optimizers.
       ema_decay: of the average of the weights; 0: none is kept.
     """
 
@@ -70,7 +72,7 @@ class Optimizer:
     labels: Tree
     clip_norm: float
     weight_decay: float
-    trust_ratio: bool
+    part_axes: Tree
     ema_decay: float
 
     def trained(self, params: Tree) -> Tree:
@@ -119,15 +121,22 @@ class Optimizer:
             found, after[label] = direction.update(part, state[label], own, step=step)
             updates = replace(updates, found)
 
-        def scaled(pace: Pace, u: jax.Array, p: jax.Array) -> jax.Array:
-            u = u + self.weight_decay * pace.decay * p if self.weight_decay * pace.decay else u
-            if self.trust_ratio:
-                size, length = jnp.linalg.norm(p.ravel()), jnp.linalg.norm(u.ravel())
-                u *= jnp.where((size == 0) | (length == 0), 1.0, size / length)
+        def decayed(pace: Pace, u: jax.Array, p: jax.Array) -> jax.Array:
+            return u + self.weight_decay * pace.decay * p if self.weight_decay * pace.decay else u
+
+        def trusted(part: int, u: jax.Array, p: jax.Array) -> jax.Array:
+            over = [axis for axis in range(u.ndim) if axis != part]
+            size, length = (jnp.sqrt(jnp.sum(x * x, over, keepdims=True)) for x in (p, u))
+            return u * jnp.where((size == 0) | (length == 0), 1.0, size / length)
+
+        def scaled(pace: Pace, u: jax.Array) -> jax.Array:
             held = step < pace.start if pace.start else False
             return jnp.where(held, 0, -pace.rate * u)
 
-        return jax.tree.map(scaled, self._trained_paces, updates, trained), after
+        updates = jax.tree.map(decayed, self._trained_paces, updates, trained)
+        if self.part_axes:
+            updates = jax.tree.map(trusted, self.part_axes, updates, trained)
+        return jax.tree.map(scaled, self._trained_paces, updates), after
 
     def averaged(self, average: Tree, trained: Tree, step: jax.Array) -> Tree:
         """The average of the weights after a step; {} stays {}.
@@ -178,6 +187,8 @@ def make_optimizer(config: Any, model: Model) -> Optimizer:
     trains = lambda pace: pace.rate  # noqa: E731
     trained = pick(paces, paces, trains)
     axes, shapes = pick(model.axes, paces, trains), pick(model.shapes, paces, trains)
+    number = lambda path, _, own: -1 if (at := part_axis(path, own)) is None else at  # noqa: E731
+    parts = jax.tree.map_with_path(number, shapes, axes)
     directions, labels = {}, {}
     for start in sorted({pace.start for pace in jax.tree.leaves(trained)}):
         begins = lambda pace, start=start: pace.start == start  # noqa: E731
@@ -191,7 +202,7 @@ def make_optimizer(config: Any, model: Model) -> Optimizer:
         labels=labels,
         clip_norm=config.clip_norm,
         weight_decay=config.weight_decay,
-        trust_ratio=config.name == "lamb",
+        part_axes=parts if config.name == "lamb" else {},
         ema_decay=config.ema_decay,
     )
 

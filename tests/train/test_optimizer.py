@@ -314,30 +314,49 @@ def test_muon_orthogonalises_kernels_as_matrices_and_leaves_the_rest_to_adam():
         )
 
 
-def test_adafactor_factors_kernels_as_matrices():
-    """[128, 3, 8, 16] has no two dimensions of 128, but three matrices of 128 x 128."""
-    shape, axes = (128, 3, 8, 16), ("width", None, "heads", None)
-    params = {"backbone": {"fused": {"kernel": np.ones(shape, "float32")}}, "head": {}}
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [("lamb", optax.lamb(1.0, 0.9, 0.99, 1e-3)), ("adafactor", optax.adafactor(1.0))],
+)
+def test_parts_of_a_fused_map_are_parameters_by_themselves(name, theirs):
+    """As in the published models: optax's own on queries, keys and values, of unlike sizes.
+
+    For Adafactor [128, 3, 8, 16] has no two dimensions of 128, but three matrices of 128 x 128.
+    """
+    rng = np.random.default_rng(0)
+    parts, out = rng.standard_normal((3, 128, 128)), rng.standard_normal((3, 128))
+    sizes = np.asarray([1.0, 10.0, 0.1])
+    parts, out = parts * sizes[:, None, None], out * sizes[:, None]
+
+    def fused(kernels, biases):
+        kernel = np.stack(kernels, axis=1).reshape(128, 3, 8, 16)
+        bias = np.stack(biases).reshape(3, 8, 16)
+        tree = {"kernel": kernel.astype("float32"), "bias": bias.astype("float32")}
+        return {"backbone": {"fused": tree}, "head": {}}
+
+    params = fused(parts, out)
+    names = {"kernel": ("width", None, "heads", None), "bias": (None, "heads", None)}
     model = types.SimpleNamespace(
-        shapes=params,
-        axes={"backbone": {"fused": {"kernel": axes}}, "head": {}},
-        depths=depths(params, ()),
+        shapes=params, axes={"backbone": {"fused": names}, "head": {}}, depths=depths(params, ())
     )
-    config = optimizer_config(name="adafactor", weight_decay=0.0, rules=(("", "decay"),))
+    config = optimizer_config(**{**ADAM, "name": name, "weight_decay": 0.0})
+    config.rules = (("", "decay"),)
     optimizer = make_optimizer(config, model)
-    state = optimizer.init(optimizer.trained(params))
-    assert sum(leaf.size for leaf in jax.tree.leaves(state)) < 2 * 3 * 128 + 10
-    grads = {
-        "backbone": {
-            "fused": {"kernel": np.random.default_rng(0).standard_normal(shape).astype("float32")}
-        }
-    }
-    updates, _ = optimizer.update(grads, state, optimizer.trained(params), 0)
-    whole = {"x": grads["backbone"]["fused"]["kernel"].reshape(128, 3, 128)}
-    theirs, ones = optax.adafactor(1.0), {"x": jnp.ones((128, 3, 128))}
-    expected, _ = theirs.update(whole, theirs.init(ones), ones)
-    got = updates["backbone"]["fused"]["kernel"].reshape(128, 3, 128)
-    np.testing.assert_allclose(got, expected["x"], rtol=1e-5)
+    trained = optimizer.trained(params)
+    state = optimizer.init(trained)
+    if name == "adafactor":
+        kept = sum(leaf.size for leaf in jax.tree.leaves(state))
+        assert kept < 3 * (128 + 128) + 3 * 128 + 20
+    grads, theirs_grads = rng.standard_normal((3, 128, 128)), rng.standard_normal((3, 128))
+    updates, _ = optimizer.update(optimizer.trained(fused(grads, theirs_grads)), state, trained, 0)
+    got = updates["backbone"]["fused"]
+    for part in range(3):
+        own = {"kernel": jnp.float32(parts[part]), "bias": jnp.float32(out[part])}
+        grad = {"kernel": jnp.float32(grads[part]), "bias": jnp.float32(theirs_grads[part])}
+        expected, _ = theirs.update(grad, theirs.init(own), own)
+        kernel = got["kernel"][:, part].reshape(128, 128)
+        np.testing.assert_allclose(kernel, expected["kernel"], rtol=2e-4)
+        np.testing.assert_allclose(got["bias"][part].ravel(), expected["bias"], rtol=2e-4)
 
 
 def test_a_held_parameter_begins_its_adam_when_it_starts():
