@@ -167,6 +167,10 @@ def test_bare_tensors_of_xlnet_are_refused(written):
     ("change", "words"),
     [
         (lambda t, s: s.update(peft_type="IA3"), "peft_type = 'IA3'"),
+        (lambda t, s: s.pop("peft_type"), "has no peft_type"),
+        (lambda t, s: s.update(alpha_pattern={"query": "y"}), "alpha_pattern = .* patterns and"),
+        (lambda t, s: s.update(alpha_pattern={"(": 3}), "alpha_pattern = "),
+        (lambda t, s: s.update(alpha_pattern=[1]), "alpha_pattern = "),
         (lambda t, s: s.update(use_dora=True), "use_dora = True"),
         (lambda t, s: t.clear(), "holds no LoRA"),
         (

@@ -16,6 +16,7 @@ from train import cli, loop, peak
 from train.benchmark import random_batch
 from train.checkpoint import Checkpoints
 from train.errors import UserError
+from train.import_adapter import import_adapter
 from train.loop import run
 from train.mesh import to_devices
 from train.program import make_program
@@ -98,6 +99,8 @@ def test_bottlenecks_do_not_merge(run_config, source, tmp_path):
     run(config, tmp_path / "w", progress=False)
     with pytest.raises(UserError, match="has bottleneck adapters, which cannot be merged"):
         run(run_config("gpt", {"init_from": str(tmp_path / "w")}), tmp_path / "x", progress=False)
+    with pytest.raises(UserError, match="has bottleneck adapters, which PEFT's model has not"):
+        import_adapter(tmp_path / "peft", tmp_path / "w", tmp_path / "y")
 
 
 def test_fresh_layers(run_config, source, tmp_path):
@@ -232,6 +235,19 @@ def test_best_and_patience_by_hand():
         assert patience_is_over(Rule, step, best) == bool(over), step
     assert best == {"step": 20, "metric": "eval/loss", "value": 2.0}
     assert not patience_is_over(Rule, 45, best)  # between two evaluations nothing is decided
+    # The best by another metric says nothing: the next evaluation is the first by this one.
+    other = {"step": 20, "metric": "eval/accuracy", "value": 0.1}
+    assert new_best(Rule, {"eval/loss": 3.0}, 30, other)["value"] == 3.0
+
+
+def test_several_processes_do_not_generate(run_config, monkeypatch):
+    """It is said before training, not after it."""
+    config = complete(run_config("t5", {"objective.name": "text_to_text", "mesh.data": 8}))
+    config.evaluation.generate = 4
+    check(config)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(UserError, match=r"generate needs a single process; .* --generate=N"):
+        check(config)
 
 
 @pytest.mark.parametrize("changes", [{"evaluation.every": 0}, {"checkpoint.every": 0}])

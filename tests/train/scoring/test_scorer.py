@@ -253,3 +253,15 @@ def test_a_prefix_model_reads_the_bare_context(language_model):
     assert row["targets"].tolist() == [[104, 105]]
     bare = dataclasses.replace(lm, layout=layout)
     assert np.isfinite(score(bare, items_of([("", "the cat")])).log_prob).all()
+
+
+def test_unknown_tokens_are_counted_among_the_scored_ones(language_model):
+    """Of a pair, only what both share is scored: what differs counts in neither number."""
+    lm, _ = language_model("bert")
+    pair = items_of((("", "the cat ☃ sat"), ("", "the dog ☃ sat")))
+    everything = score(lm, pair)
+    shared = score(lm, pair, unmodified=True)
+    alone = score(lm, items_of((("", "the ☃ sat"), ("", "the ♥ ♥ ♥ ♥ ♥ sat"))), unmodified=True)
+    assert everything.unknown.tolist() == [1, 1]
+    assert shared.unknown.tolist() == [1, 1]
+    assert (alone.unknown <= alone.tokens).all()
