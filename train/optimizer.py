@@ -176,7 +176,8 @@ def make_optimizer(config: Any, model: Model) -> Optimizer:
         "weight_decay",
         "epsilon",
     ):
-        if not config.get(name, 0) >= 0:
+        # A Program's config leaves out what makes the rate alone.
+        if name in config and not config[name] >= 0:
             raise UserError(f"config.optimizer.{name} is {config[name]}; it must be 0 or more.")
     for name in ("b1", "b2", "momentum", "ema_decay"):
         if not 0 <= config[name] < 1:

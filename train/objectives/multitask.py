@@ -56,23 +56,24 @@ class Objective(TeacherForced):
         """Tokens in the decoder."""
         return max(self.target_length, self._corruption.targets)
 
+    @property
+    def _tasks(self) -> text_to_text.Objective:
+        return text_to_text.Objective(self.length, self.targets, self.z_loss)
+
     def task(self, data: Any) -> Task:
         """That of text-to-text."""
-        return text_to_text.Objective(self.length, self.targets, self.z_loss).task(data)
+        return self._tasks.task(data)
 
     def longer(self, store: ExampleStore, tokenizer: Any) -> np.ndarray:
         """That of text-to-text."""
-        return text_to_text.Objective(self.length, self.targets, self.z_loss).longer(
-            store, tokenizer
-        )
+        return self._tasks.longer(store, tokenizer)
 
     def features(
         self, example: dict[str, Any], rng: np.random.Generator, tokenizer: Any
     ) -> dict[str, np.ndarray]:
         """By the kind of row; arrays of [length] and [targets] in both cases."""
         if "tokens_b" in example:
-            task = text_to_text.Objective(self.length, self.targets, self.z_loss)
-            return task.features(example, rng, tokenizer)
+            return self._tasks.features(example, rng, tokenizer)
         row = self._corruption.features(example, rng, tokenizer)
         missing = self.targets - len(row["targets"])
         decoder = ("decoder_tokens", "decoder_segment_ids", "targets", "weights")

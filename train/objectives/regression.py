@@ -15,7 +15,6 @@ from input_pipeline.values import as_number
 from model.heads import Heads
 from train.framing import text_task
 from train.objectives import Pair, classification
-from train.room import longer
 from train.scores import by_record, correlations
 
 
@@ -51,17 +50,20 @@ class Objective:
             identity=("regression",),
         )
 
+    @property
+    def _rows(self) -> classification.Objective:
+        """Whose rows these are."""
+        return classification.Objective(self.length, 1, self.pooling, cls_last=self.cls_last)
+
     def longer(self, store: ExampleStore, tokenizer: Any) -> np.ndarray:
         """Bool [E]: whose texts do not fit into a row."""
-        first, second = store.sizes("tokens_a"), store.sizes("tokens_b")
-        return longer(first, second, self.length, tokenizer)
+        return self._rows.longer(store, tokenizer)
 
     def features(
         self, example: dict[str, Any], rng: np.random.Generator, tokenizer: Any
     ) -> dict[str, np.ndarray]:
         """The row of classification, with a number for its label."""
-        rows = classification.Objective(self.length, 1, self.pooling, cls_last=self.cls_last)
-        row = rows.features(example, rng, tokenizer)
+        row = self._rows.features(example, rng, tokenizer)
         return row | {"labels": np.float32(example["label"])}
 
     def loss(
