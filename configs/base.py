@@ -104,6 +104,9 @@ def get_config() -> ConfigDict:
     c.data.format = ""  # of files (input_pipeline/formats.py); "" goes by their suffix
     c.data.labels = ()  # label names in order; (): those of the training split, sorted
     c.data.budget = 0  # labelled examples to train on, drawn by the seed; 0: all
+    # 0: each epoch draws windows, pairs and masks anew; k: k epochs are drawn once and repeat for
+    # ever (static masking; BERT's published data had 10)
+    c.data.copies = 0
     c.data.errors = "strict"  # bytes that are no UTF-8: strict stops, replace goes on
     c.data.data_dir = ""  # where TFDS keeps its data; "": its default
     c.data.cache_dir = ""  # tokenised text is kept here; "": in the workdir
