@@ -59,7 +59,8 @@ def get_config() -> ConfigDict:
     c.objective.name = "masked_lm"  # a module of train/objectives
     c.objective.mask_rate = 0.15  # share of the tokens that are predicted (masked_lm*)
     c.objective.whole_word = False  # mask all pieces of a word together (masked_lm*)
-    c.objective.whole_sentences = False  # rows begin and end with sentences (masked_lm)
+    c.objective.packing = "windows"  # windows | full_sentences | doc_sentences (masked_lm)
+    c.objective.pairs = "segments"  # what A and B are: segments | sentences (masked_lm_nsp)
     c.objective.span_context = 6  # K: one token in about K is predicted (permutation_lm)
     c.objective.max_span = 5  # words of a predicted span, at most (permutation_lm)
     c.objective.bidirectional = True  # half of the rows read the text backwards (permutation_lm)
