@@ -44,7 +44,8 @@ def get_config() -> ConfigDict:
     c.model.tie_embeddings = True  # the output weights are the token embedding (T5)
     c.model.mem_len = 0  # states of earlier tokens that each layer keeps; 0: no memory (XLNet)
     c.model.reuse_len = 0  # the first tokens of a row go into it; 0: all (XLNet)
-    c.model.attention_type = "bi"  # bi: all tokens see each other; uni: the earlier ones (XLNet)
+    # bi: all tokens see each other; uni: the earlier ones (BERT, RoBERTa, XLNet)
+    c.model.attention_type = "bi"
     c.model.clamp_length = 0  # farther tokens count as this far; 0: no clamping (XLNet)
     c.model.untie_biases = True  # every layer has its own relative biases (XLNet)
     c.model.dropout = 0.1  # of embeddings, attention weights and residual branches

@@ -107,6 +107,26 @@ def test_causal_lm_not_isolated():
     )
 
 
+@pytest.mark.parametrize("isolated", [False, True])
+def test_causal_lm_behind_cls(isolated):
+    """A row of BERT's: the first token too is predicted, from [CLS], which is of its document."""
+    objective = causal_lm.Objective(10, isolate_documents=isolated, cls_first=True)
+    assert objective.window == 10
+    apart = {
+        "segment_ids": [1, 1, 1, 1, 1, 2, 2, 2, 2, 0],
+        "positions": [0, 6, 7, 8, 9, 0, 1, 2, 3, 0],
+    }
+    check(
+        objective.features(WINDOW, None, WordPieces),
+        tokens=[CLS, 10, 11, 12, 13, 20, 21, 22, 23, 0],
+        targets=[10, 11, 12, 13, 20, 21, 22, 23, 0, 0],
+        weights=[1, 1, 1, 1, 1 - isolated, 1, 1, 1, 0, 0],
+        **(apart if isolated else {}),
+    )
+    with pytest.raises(UserError, match=r"begin with .CLS., which the tokenizer does not have"):
+        objective.features(WINDOW, None, Characters)
+
+
 def mlm(**changes):
     defaults = {"length": 10, "mask_rate": 0.4, "whole_word": False, "isolate_documents": True}
     return masked_lm.Objective(**{**defaults, **changes})
@@ -410,9 +430,7 @@ def test_input_formats_by_name():
     assert {name: nsp(pairs=name).rows for name in rows} == rows
     with pytest.raises(ConfigError, match=r"'doc_sentence' .did you mean 'doc_sentences'"):
         mlm(packing="doc_sentence")
-    with pytest.raises(
-        ConfigError, match=r"no kind of pairs .* 'windows'; choose one of segments,"
-    ):
+    with pytest.raises(ConfigError, match=r"no kind of pairs .* 'windows'; choose one of seg"):
         nsp(pairs="windows")
 
 
