@@ -63,7 +63,8 @@ def get_config() -> ConfigDict:
     c.objective.packing = "windows"  # windows | full_sentences | doc_sentences (masked_lm)
     c.objective.pairs = "segments"  # what A and B are: segments | sentences (masked_lm_nsp)
     c.objective.span_context = 6  # K: one token in about K is predicted (permutation_lm)
-    c.objective.max_span = 5  # words of a predicted span, at most (permutation_lm)
+    # words of a predicted span, at most; 0: single tokens (permutation_lm)
+    c.objective.max_span = 5
     c.objective.bidirectional = True  # half of the rows read the text backwards (permutation_lm)
     c.objective.pooling = "own"  # what is classified: own ([CLS] or last token) | mean of all
     c.objective.noise_rate = 0.15  # share of the tokens that are dropped (span_corruption)
