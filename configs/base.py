@@ -44,7 +44,8 @@ def get_config() -> ConfigDict:
     c.model.tie_embeddings = True  # the output weights are the token embedding (T5)
     c.model.mem_len = 0  # states of earlier tokens that each layer keeps; 0: no memory (XLNet)
     c.model.reuse_len = 0  # the first tokens of a row go into it; 0: all (XLNet)
-    c.model.attention_type = "bi"  # bi: all tokens see each other; uni: the earlier ones (XLNet)
+    # bi: all tokens see each other; uni: the earlier ones (BERT, RoBERTa, XLNet)
+    c.model.attention_type = "bi"
     c.model.clamp_length = 0  # farther tokens count as this far; 0: no clamping (XLNet)
     c.model.untie_biases = True  # every layer has its own relative biases (XLNet)
     c.model.dropout = 0.1  # of embeddings, attention weights and residual branches
@@ -59,9 +60,11 @@ def get_config() -> ConfigDict:
     c.objective.name = "masked_lm"  # a module of train/objectives
     c.objective.mask_rate = 0.15  # share of the tokens that are predicted (masked_lm*)
     c.objective.whole_word = False  # mask all pieces of a word together (masked_lm*)
-    c.objective.whole_sentences = False  # rows begin and end with sentences (masked_lm)
+    c.objective.packing = "windows"  # windows | full_sentences | doc_sentences (masked_lm)
+    c.objective.pairs = "segments"  # what A and B are: segments | sentences (masked_lm_nsp)
     c.objective.span_context = 6  # K: one token in about K is predicted (permutation_lm)
-    c.objective.max_span = 5  # words of a predicted span, at most (permutation_lm)
+    # words of a predicted span, at most; 0: single tokens (permutation_lm)
+    c.objective.max_span = 5
     c.objective.bidirectional = True  # half of the rows read the text backwards (permutation_lm)
     c.objective.pooling = "own"  # what is classified: own ([CLS] or last token) | mean of all
     c.objective.noise_rate = 0.15  # share of the tokens that are dropped (span_corruption)
@@ -104,6 +107,9 @@ def get_config() -> ConfigDict:
     c.data.format = ""  # of files (input_pipeline/formats.py); "" goes by their suffix
     c.data.labels = ()  # label names in order; (): those of the training split, sorted
     c.data.budget = 0  # labelled examples to train on, drawn by the seed; 0: all
+    # 0: each epoch draws windows, pairs and masks anew; k: k epochs are drawn once and repeat for
+    # ever (static masking; BERT's published data had 10)
+    c.data.copies = 0
     c.data.errors = "strict"  # bytes that are no UTF-8: strict stops, replace goes on
     c.data.data_dir = ""  # where TFDS keeps its data; "": its default
     c.data.cache_dir = ""  # tokenised text is kept here; "": in the workdir

@@ -36,10 +36,10 @@ def get_config(arg: str = "") -> ConfigDict:
     c.model.num_token_types = 1
     c.model.layer_norm_epsilon = 1e-5
     c.tokenizer.kind = "bpe"
-    c.objective.whole_sentences = True
-    c.objective.isolate_documents = base.choose(
-        "RoBERTa packing", args["packing"], {"full": False, "doc": True}
+    c.objective.packing = base.choose(
+        "RoBERTa packing", args["packing"], {"full": "full_sentences", "doc": "doc_sentences"}
     )
+    c.objective.isolate_documents = False  # the separator alone tells documents apart
     c.optimizer.b2, c.optimizer.epsilon = 0.98, 1e-6
     if args["size"] in ("base", "large"):
         published(c, large=args["size"] == "large")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from input_pipeline.errors import DataError
+from input_pipeline.packing import FixedRows
 from input_pipeline.token_store import TokenStore
 
 
@@ -112,7 +113,7 @@ class ContiguousOrder:
     Each source has its own lanes of a batch, and its own epochs.
     """
 
-    def __init__(self, rows: Sequence[ContiguousRows]):
+    def __init__(self, rows: Sequence[ContiguousRows | FixedRows]):
         self._rows = rows
         self._ends = np.cumsum([source.lanes for source in rows])
 

@@ -18,12 +18,13 @@ from input_pipeline.mixture import mixture_rates
 from input_pipeline.packing import (
     ChainedRows,
     ExampleRows,
+    FixedRows,
     PackedRows,
     RowSource,
-    SentenceRows,
     StreamRows,
 )
 from input_pipeline.records import Record
+from input_pipeline.sentence_rows import PLANS, SentenceRows
 from input_pipeline.sources import SourceSpec
 from input_pipeline.stores import digest, short_name, text_store
 from input_pipeline.task import Task
@@ -33,7 +34,7 @@ from input_pipeline.tokenizers import Tokenizer
 __all__ = ["Prepared", "holdout_cut", "prepare_rows", "prepare_tokenizer"]
 
 KINDS = (
-    "stream", "contiguous", "sentences", "full_sentences", "examples", "pairs", "packed", "mixture",
+    "stream", "contiguous", *PLANS, "examples", "pairs", "packed", "mixture",
 )  # fmt: skip
 _SHOWN = ("tokens", "bytes", "documents", "sentences", "examples", "skipped")
 _PLACES = ("data_dir", "cache_dir", "prefetch")  # do not change what training reads
@@ -97,14 +98,14 @@ def _prepare_text(
     seed: int,
     lanes: Lanes | None,
 ) -> _Parts:
-    sentences = kind in ("sentences", "full_sentences")
+    sentences = kind in PLANS
 
     def rows(store: TokenStore, start: int, stop: int, seed: int | None, share: int) -> RowSource:
         if lanes:
             stride, both = lanes.stride, lanes.bidirectional
             return ContiguousRows(store, start, stop, length, stride, share, both, seed)
         if sentences:
-            return SentenceRows(store, start, stop, length, crossing=kind == "full_sentences")
+            return SentenceRows(store, start, stop, length, kind)
         return StreamRows(store, start, stop, length, seed)
 
     specs, held_out = source_specs(data, data.source, data.split), eval_specs(data)
@@ -188,10 +189,10 @@ def prepare_rows(
     Args:
         data: config.data.
         tokenizer: the run's tokenizer.
-        kind: "stream" (windows), "contiguous" (the same, batch after batch), "sentences" (rows of
-            one document's sentences), "full_sentences" (rows of sentences that go on with the next
-            document), "examples" (labelled), "pairs" (of config.data.tasks), "packed" (either of
-            these, several a row) or "mixture" (windows and pairs).
+        kind: "stream" (windows), "contiguous" (the same, batch after batch), "sentences",
+            "full_sentences" or "sentence_pairs" (whole sentences: sentence_rows.py), "examples"
+            (labelled), "pairs" (of config.data.tasks), "packed" (either of these, several a row)
+            or "mixture" (windows and pairs).
         length: tokens of a row; examples come whole.
         cache_dir: where token stores are kept; each is named after source, content, tokenizer and
             options, so runs share it.
@@ -204,6 +205,10 @@ def prepare_rows(
     """
     if kind not in KINDS:
         raise DataError(f"rows of kind '{kind}' do not exist; the kinds are {', '.join(KINDS)}")
+    if data.copies < 0:
+        raise DataError(
+            f"--config.data.copies={data.copies} must be 0 (draw anew in each epoch) or more"
+        )
     cache_dir = Path(cache_dir)
     parts, labelled = _Parts([], [], [], []), Examples([], [], [], [], [], ())
     examples: tuple[list[ExampleRows], list[ExampleRows]] = ([], [])
@@ -233,8 +238,9 @@ def prepare_rows(
         "evaluation": {name: len(rows) for name, rows in evaluation.items()},
         "labels": list(labelled.labels),
     }
+    train = [parts.train[number] for number in used]
     return Prepared(
-        train=[parts.train[number] for number in used],
+        train=[FixedRows(rows, data.copies) for rows in train] if data.copies else train,
         weights=[weights[number] / total for number in used],
         evaluation=evaluation,
         examples=examples,

@@ -1,7 +1,7 @@
-"""Rows for models from token stores: windows of a stream, runs of sentences, labelled examples.
+"""Rows for models from token stores: windows of a stream, labelled examples, rows of both.
 
-A row source finds row `index` of any epoch in O(1) (windows, examples) or from a plan of one
-integer a row (sentences). Arrays in a row are of any length; objectives give them a fixed shape.
+A row source finds row `index` of any epoch in O(1) (whole sentences: sentence_rows.py). Arrays in
+a row are of any length; objectives give them a fixed shape.
 """
 
 import functools
@@ -11,7 +11,6 @@ from typing import Protocol
 
 import numpy as np
 
-from input_pipeline.errors import DataError
 from input_pipeline.example_store import ExampleStore
 from input_pipeline.token_store import TokenStore
 
@@ -79,98 +78,6 @@ class StreamRows:
 def _phase(seed: int, epoch: int, spare: int) -> int:
     """Give how many tokens an epoch leaves out at its beginning, at most `spare`."""
     return int(np.random.default_rng([seed, epoch]).integers(spare + 1))
-
-
-class SentenceRows:
-    """Whole sentences, filled greedily up to `length` tokens.
-
-    Rows never cross a document, unless `crossing`; then one place is kept free for a separator
-    wherever they do. A sentence longer than a row is cut into rows' lengths. The plan (where each
-    row begins and ends, among the sentences) is the same in every epoch.
-    """
-
-    def __init__(
-        self, store: TokenStore, start: int, stop: int, length: int, crossing: bool = False
-    ):
-        self._store, self._length = store, length
-        self._bounds = _sentence_bounds(store, start, stop, length)
-        self._next = _greedy_next(self._bounds, store.documents, length, crossing)
-        firsts, sentence, last = [], 0, len(self._bounds) - 1
-        following = self._next.tolist()
-        while sentence < last:
-            firsts.append(sentence)
-            sentence = following[sentence]
-        self._firsts = np.array([*firsts, last], np.int64)
-        row_starts = self._bounds[self._firsts[:-1]]
-        self._document = np.searchsorted(store.documents, row_starts, "right")
-
-    def __len__(self) -> int:
-        """Return the number of rows in an epoch."""
-        return len(self._firsts) - 1
-
-    def row(self, epoch: int, index: int, rng: np.random.Generator) -> Row:
-        """Give one row.
-
-        Returns:
-            tokens [N <= length] int32; sentence_starts [S] int32, where sentences begin in it;
-            document_starts [D] int32, where a further document begins in it; distractor
-            [M <= length] int32, a run of whole sentences, from a random one on, of another document
-            (of another row where there is one document only; empty where there is one row only).
-        """
-        first, last = self._firsts[index], self._firsts[index + 1]
-        start, stop = self._bounds[first], self._bounds[last]
-        return {
-            "tokens": self._tokens(start, stop),
-            "sentence_starts": (self._bounds[first:last] - start).astype(np.int32),
-            "document_starts": self._document_starts(start, stop),
-            "distractor": self._distractor(index, rng),
-        }
-
-    def _tokens(self, start: int, stop: int) -> np.ndarray:
-        return np.asarray(self._store.tokens[start:stop], np.int32)
-
-    def _document_starts(self, start: int, stop: int) -> np.ndarray:
-        documents = self._store.documents
-        low, high = np.searchsorted(documents, [start + 1, stop], "left")
-        return (documents[low:high] - start).astype(np.int32)
-
-    def _distractor(self, index: int, rng: np.random.Generator) -> np.ndarray:
-        low = int(np.searchsorted(self._document, self._document[index], "left"))
-        high = int(np.searchsorted(self._document, self._document[index], "right"))
-        if high - low == len(self):
-            low, high = index, index + 1
-        others = len(self) - (high - low)
-        if others == 0:
-            return np.zeros(0, np.int32)
-        other = int(rng.integers(others))
-        other += (high - low) * (other >= low)
-        sentence = int(rng.integers(self._firsts[other], self._firsts[other + 1]))
-        return self._tokens(self._bounds[sentence], self._bounds[self._next[sentence]])
-
-
-def _sentence_bounds(store: TokenStore, start: int, stop: int, length: int) -> np.ndarray:
-    """Give int64 [S + 1]: bounds of the sentences in [start, stop), too long ones cut."""
-    if store.sentences is None:
-        raise DataError(
-            f"the token store '{store.folder}' was built without sentences; delete it and run again"
-        )
-    low, high = np.searchsorted(store.sentences, [start + 1, stop], "left")
-    bounds = np.concatenate([[start], store.sentences[low:high], [stop]])
-    long = np.flatnonzero(np.diff(bounds) > length)
-    cuts = [np.arange(bounds[i] + length, bounds[i + 1], length) for i in long]
-    return np.sort(np.concatenate([bounds, *cuts])) if cuts else bounds
-
-
-def _greedy_next(
-    bounds: np.ndarray, documents: np.ndarray, length: int, crossing: bool
-) -> np.ndarray:
-    """Give int64 [S]: the sentence after the last that fits a row beginning at sentence i."""
-    document = np.searchsorted(documents, bounds[:-1], "right")  # of each sentence, from 1
-    if crossing:  # counted with a separator after each document
-        starts, ends = bounds[:-1] + document, bounds[1:] + document
-        return np.searchsorted(ends, starts + length, "right")
-    limits = np.minimum(bounds[:-1] + length, documents[document])
-    return np.searchsorted(bounds, limits, "right") - 1
 
 
 @dataclass(frozen=True)
@@ -243,6 +150,36 @@ def _next_fit(sizes: np.ndarray, length: int) -> np.ndarray:
             filled = 0
         filled += size
     return np.array([*bounds, len(sizes)], np.int64)
+
+
+@dataclass(frozen=True)
+class FixedRows:
+    """Rows as they were drawn once: `copies` epochs, which repeat for ever.
+
+    Static masking (Liu et al. 2019, section 4.1; of BERT's published data there were 10 copies):
+    where windows begin, what is paired and what is masked is the same whenever a copy comes again.
+    The pipeline draws by `key`.
+    """
+
+    rows: RowSource
+    copies: int
+
+    @property
+    def lanes(self) -> int:
+        """Rows of a batch of contiguous rows; 0 for rows of other kinds."""
+        return getattr(self.rows, "lanes", 0)
+
+    def __len__(self) -> int:
+        """Return the number of rows in an epoch."""
+        return len(self.rows)
+
+    def key(self, epoch: int, index: int) -> tuple[int, int]:
+        """Give what all draws of a row are keyed by: its copy, and its index."""
+        return epoch % self.copies, index
+
+    def row(self, epoch: int, index: int, rng: np.random.Generator) -> Row:
+        """Give the row of the epoch's copy."""
+        return self.rows.row(epoch % self.copies, index, rng)
 
 
 class ChainedRows:

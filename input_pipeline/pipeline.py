@@ -11,16 +11,16 @@ from dataclasses import dataclass
 import grain.python as grain
 import numpy as np
 
-from input_pipeline.contiguous import ContiguousOrder, ContiguousRows
+from input_pipeline.contiguous import ContiguousOrder
 from input_pipeline.errors import DataError
-from input_pipeline.packing import ChainedRows, ExampleRows, Row, RowSource
+from input_pipeline.packing import ChainedRows, ExampleRows, FixedRows, Row, RowSource
 
 Batch = dict[str, np.ndarray]
 Features = Callable[[Row, np.random.Generator], Batch]
 
 _THREADS = 1  # making rows holds the interpreter: with more threads a batch takes twice as long
 _SMALL = 1 << 20  # rows below which an epoch's permutation is held in memory, in 8 MB at most
-_TRAIN, _EVAL, _SHUFFLE = 0, 1, 2  # keep the random streams of one seed apart
+_TRAIN, _EVAL, _SHUFFLE, _FIXED = 0, 1, 2, 3  # keep the random streams of one seed apart
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,8 @@ def train_batches(
         rows: one or several sources of rows.
         weights: the rate of each source, of any sum.
         features: (row, rng) -> arrays of fixed shapes; rng is keyed by (seed, row of the run), so
-            every epoch draws anew. (Contiguous rows come in order, at the rates of their lanes.)
+            every epoch draws anew; that of FixedRows by (seed, source, copy, index). (Contiguous
+            rows come in order, at the rates of their lanes.)
         batch_size: rows of the global batch.
         seed: of order, mixture and features.
         start_step: the first step asked for; reaching it costs nothing.
@@ -132,15 +133,19 @@ def train_batches(
         DataError: the batch does not divide among the processes.
     """
     part = _check(batch_size, process_index, process_count)
-    contiguous = isinstance(rows[0], ContiguousRows)
+    contiguous = getattr(rows[0], "lanes", 0)
     order = ContiguousOrder(rows) if contiguous else mixture(rows, weights, seed)
 
     def make(step: int) -> Batch:
         examples = []
         for row_of_run in range(step * batch_size + part.start, step * batch_size + part.stop):
             source, epoch, index = order[row_of_run]
-            rng = _rng(seed, _TRAIN, row_of_run)
-            examples.append(features(rows[source].row(epoch, index, rng), rng))
+            found = rows[source]
+            key = (_TRAIN, row_of_run)
+            if isinstance(found, FixedRows):
+                key = (_FIXED, source, *found.key(epoch, index))
+            rng = _rng(seed, *key)
+            examples.append(features(found.row(epoch, index, rng), rng))
         return _stack(examples)
 
     return _iterate(make, range(start_step, num_steps), prefetch)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from model.dropout import dropout
+from model.errors import ModelError
 from model.layers import Linear
 from model.products import accumulator
 from model.sharding import constrain
@@ -47,6 +48,12 @@ def segment_mask(query_BT: jax.Array, key_BS: jax.Array) -> jax.Array:
 def causal_mask(queries: jax.Array, keys: jax.Array) -> jax.Array:
     """[1, 1, T, S] from slot numbers [T] and [S]: True where the key is not later."""
     return (keys[None, :] <= queries[:, None])[None, None]
+
+
+def check_attention_type(name: str) -> None:
+    """ModelError unless tokens see all others ("bi") or the earlier ones ("uni")."""
+    if name not in ("bi", "uni"):
+        raise ModelError(f"config.model.attention_type is {name!r}; it must be 'bi' or 'uni'.")
 
 
 def attend(

@@ -5,21 +5,32 @@ What it does differently from the Transformer of Vaswani et al. 2017:
   embeddings, summed and normalised (section 3, figure 2); exact GELU; a tanh pooler on the first
   token; a masked-LM head with one more layer and the tied embedding (appendix A.1, and the
   published code for the head). Post-LN, as the Transformer had it.
+With `attention_type` "uni" a token sees the earlier ones only, in fine-tuning too: the model "LTR &
+No NSP" of section 5.1 and table 5, pre-trained by causal_lm. There [CLS], the first token, has seen
+nothing of the text; so the state of the last token goes into the pooler. (The paper does not say
+what it classifies.)
 
 Legend: B batch, T tokens, D width, V vocabulary, P predicted positions, L layers.
 """
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from model.activations import activation
-from model.attention import MLP, SelfAttention, Visible, segment_mask
+from model.attention import (
+    MLP,
+    SelfAttention,
+    Visible,
+    causal_mask,
+    check_attention_type,
+    segment_mask,
+)
 from model.dropout import dropout, split
-from model.heads import Backbone
+from model.heads import Backbone, last_token
 from model.layers import Embedding, LayerNorm, Linear
 from model.products import unembed
 from model.sharding import constrain
@@ -39,6 +50,7 @@ class Config:
     mlp_width: int
     max_length: int
     num_token_types: int
+    attention_type: str
     dropout: float
     activation: str
     layer_norm_epsilon: float
@@ -46,7 +58,14 @@ class Config:
     dtype: str
     remat: str
     scan_layers: bool
-    predicts: ClassVar[tuple[str, ...]] = ("in_place",)
+
+    def __post_init__(self) -> None:
+        check_attention_type(self.attention_type)
+
+    @property
+    def predicts(self) -> tuple[str, ...]:
+        """See `WAYS` in model/heads.py."""
+        return ("in_place",) + ("causal",) * (self.attention_type == "uni")
 
 
 class Block(nn.Module):
@@ -98,12 +117,13 @@ class BERT(nn.Module):
           rng: a key for dropout; None turns it off.
 
         Returns:
-          Backbone with hidden_BTD and, pooled, tanh of a linear map of the first token's state.
+          Backbone with hidden_BTD and, pooled, tanh of a linear map of the state of the token that
+          has seen all others (`summary`).
         """
         positions = batch.get("positions", jnp.arange(batch["tokens"].shape[1])[None])
         types = batch.get("token_types", jnp.zeros((1, 1), jnp.int32))
         x_BTD = encode(self, batch, positions, types, rng)
-        return Backbone(x_BTD, jnp.tanh(self.pooler(x_BTD[:, 0])), None)
+        return Backbone(x_BTD, jnp.tanh(self.pooler(summary(self.config, x_BTD, batch))), None)
 
 
 def encode(
@@ -130,10 +150,21 @@ def encode(
     x_BTD = constrain(dropout(x_BTD, c.dropout, embedding_rng), "batch", "sequence", None)
 
     mask = None if segments_BT is None else segment_mask(segments_BT, segments_BT)
+    if c.attention_type == "uni":
+        slots = jnp.arange(x_BTD.shape[1])
+        earlier = causal_mask(slots, slots)
+        mask = earlier if mask is None else mask & earlier
     x_BTD, _ = apply_layers(
         parts.layers, x_BTD, Visible(mask), layer_rngs, scan=c.scan_layers, remat=c.remat
     )
     return x_BTD
+
+
+def summary(c: Config, hidden_BTD: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
+    """The state [B, D] of a token that sees the row: the first; from left to right, the last."""
+    if c.attention_type == "uni":
+        return last_token(hidden_BTD, batch.get("segment_ids"))
+    return hidden_BTD[:, 0]
 
 
 class LMHead(nn.Module):

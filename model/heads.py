@@ -18,7 +18,7 @@ from model.products import accumulator
 # one that it trains ("" for none).
 WAYS = {
     "in_place": "predicts tokens in place, without a decoder",
-    "causal": "sees earlier tokens only (xlnet: with config.model.attention_type=uni)",
+    "causal": "sees earlier tokens only (but for gpt, with config.model.attention_type=uni)",
     "permuted": "has a query stream (xlnet)",
     "decoder": "predicts tokens in a decoder beside its encoder",
 }

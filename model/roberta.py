@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from model.bert import Block, Config, LMHead, encode
+from model.bert import Block, Config, LMHead, encode, summary
 from model.heads import Backbone
 from model.heads import TanhClassifier as ClassificationHead
 from model.layers import Embedding, LayerNorm
@@ -47,9 +47,9 @@ class RoBERTa(nn.Module):
           rng: a key for dropout; None turns it off.
 
         Returns:
-          Backbone with hidden_BTD and, pooled, the first token's state.
+          Backbone with hidden_BTD and, pooled, the first token's state (`summary` in bert.py).
         """
         positions = batch.get("positions", jnp.arange(batch["tokens"].shape[1])[None])
         types = jnp.zeros((1, 1), jnp.int32)
         x_BTD = encode(self, batch, positions + FIRST_POSITION, types, rng)
-        return Backbone(x_BTD, x_BTD[:, 0], None)
+        return Backbone(x_BTD, summary(self.config, x_BTD, batch), None)

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from model.activations import activation
-from model.attention import MLP
+from model.attention import MLP, check_attention_type
 from model.dropout import dropout, split
 from model.errors import ModelError
 from model.heads import Backbone, last_token
@@ -54,10 +54,7 @@ class Config:
     scan_layers: bool
 
     def __post_init__(self) -> None:
-        if self.attention_type not in ("bi", "uni"):
-            raise ModelError(
-                f"config.model.attention_type is {self.attention_type!r}; it must be 'bi' or 'uni'."
-            )
+        check_attention_type(self.attention_type)
         for name in ("mem_len", "reuse_len", "clamp_length"):
             if getattr(self, name) < 0:
                 raise ModelError(

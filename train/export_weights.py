@@ -148,7 +148,8 @@ def _read(workdir: pathlib.Path) -> tuple[Any, Any, Any, Any, int]:
     predicts = known and bool(objectives.load(config).predicts)
     names = tuple(head) or (("lm",) if predicts else ())
     classes = _classes(head)
-    architecture = architecture_of(LAYOUTS[config.model.family], names)
+    attention = config.model.attention_type
+    architecture = architecture_of(LAYOUTS[config.model.family], names, attention)
     return config, tokenizer, architecture, heads_of(names, classes), classes
 
 

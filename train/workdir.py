@@ -88,6 +88,10 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
     for key, default in get_config().to_dict().items():
         own = found.get(key, default)
         found[key] = {**default, **own} if isinstance(default, dict) else own
+    objective = found["objective"]
+    if objective.pop("whole_sentences", False):  # of runs older than `packing`
+        isolated = objective["isolate_documents"]
+        objective["packing"] = "doc_sentences" if isolated else "full_sentences"
     return ConfigDict(found)
 
 

@@ -76,9 +76,8 @@ def entries(config: Any) -> list[Entry]:
 def encoder_config(theirs: Published) -> dict[str, Any]:
     """config.json -> config.model, for BERT and RoBERTa."""
     theirs.require(
-        position_embedding_type="absolute", is_decoder=False, add_cross_attention=False,
-        tie_word_embeddings=True,
-    )  # fmt: skip
+        position_embedding_type="absolute", add_cross_attention=False, tie_word_embeddings=True
+    )
     return {
         "vocab_size": theirs.size("vocab_size"),
         "width": theirs.size("hidden_size"),
@@ -87,6 +86,7 @@ def encoder_config(theirs: Published) -> dict[str, Any]:
         "mlp_width": theirs.size("intermediate_size"),
         "max_length": theirs.size("max_position_embeddings"),
         "num_token_types": theirs.size("type_vocab_size"),
+        "attention_type": "uni" if theirs.flag("is_decoder", False) else "bi",
         "dropout": theirs.number("hidden_dropout_prob", 0.1),
         "activation": theirs.choice("hidden_act", "gelu", ACTIVATIONS),
         "layer_norm_epsilon": theirs.number("layer_norm_eps", 1e-12),
@@ -104,6 +104,7 @@ def published_encoder(config: Any) -> dict[str, Any]:
         "intermediate_size": config.mlp_width,
         "max_position_embeddings": config.max_length,
         "type_vocab_size": config.num_token_types,
+        "is_decoder": config.attention_type == "uni",
         "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": config.dropout,
         "hidden_act": published_activation(config.activation),
@@ -112,13 +113,22 @@ def published_encoder(config: Any) -> dict[str, Any]:
     }
 
 
+# Published classes pool the first token, which from left to right has seen nothing of the text.
+BOTH_WAYS = ("bi",)
+
 LAYOUT = Layout(
     model_type="bert",
     architectures=(
-        Architecture("BertForPreTraining", ("lm", "next_sentence"), "masked_lm_nsp"),
-        Architecture("BertForMaskedLM", ("lm",), "masked_lm", lacks=POOLER),
-        Architecture("BertForNextSentencePrediction", ("next_sentence",), ""),
-        Architecture("BertForSequenceClassification", ("classification",), "classification"),
+        Architecture(
+            "BertForPreTraining", ("lm", "next_sentence"), "masked_lm_nsp", attention=BOTH_WAYS
+        ),
+        Architecture("BertForMaskedLM", ("lm",), "masked_lm", lacks=POOLER, attention=BOTH_WAYS),
+        Architecture("BertLMHeadModel", ("lm",), "causal_lm", lacks=POOLER, attention=("uni",)),
+        Architecture("BertForNextSentencePrediction", ("next_sentence",), "", attention=BOTH_WAYS),
+        Architecture(
+            "BertForSequenceClassification", ("classification",), "classification",
+            attention=BOTH_WAYS,
+        ),
         Architecture("BertForQuestionAnswering", ("span",), "extractive_qa", lacks=POOLER),
         Architecture(
             "BertForTokenClassification", ("token_classification",), "token_classification",

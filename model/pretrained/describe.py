@@ -60,13 +60,20 @@ def describe(folder: pathlib.Path) -> Description:
             f"{path} has the architecture {name!r}; of family {family!r} Pretune has "
             f"{', '.join(named)}."
         )
+    model = layout.to_model(theirs)
+    attention = model.get("attention_type", "bi")
+    if attention not in named[name].attention:
+        raise ModelError(
+            f"{path} has the architecture {name!r} with is_decoder = {attention == 'uni'}; only "
+            f"{attention != 'uni'} can be imported, because Pretune's model computes that."
+        )
     labels = ()
     if {"classification", "token_classification"} & set(named[name].heads):
         labels = _labels(values)
     return Description(
         family,
         named[name],
-        layout.to_model(theirs),
+        model,
         heads_of(named[name].heads, len(labels)),
         labels,
     )
@@ -90,13 +97,15 @@ def heads_of(names: tuple[str, ...], classes: int) -> Heads:
     )
 
 
-def architecture_of(layout: Layout, heads: tuple[str, ...]) -> Architecture:
-    """The published class with these heads; ModelError if there is none."""
+def architecture_of(layout: Layout, heads: tuple[str, ...], attention: str = "bi") -> Architecture:
+    """The published class with these heads and `attention_type`; ModelError if there is none."""
     for architecture in layout.architectures:
-        if set(architecture.heads) == set(heads) and not architecture.read_only:
+        fits = set(architecture.heads) == set(heads) and attention in architecture.attention
+        if fits and not architecture.read_only:
             return architecture
     have = f"the heads {', '.join(heads)}" if heads else "no head"
+    seen = " and attention to earlier tokens only" if attention == "uni" else ""
     raise ModelError(
-        f"There is no published class of {layout.model_type} with {have} whose weights are all "
-        "ours; export a run of an objective with one of the usual heads."
+        f"There is no published class of {layout.model_type} with {have}{seen} whose weights are "
+        "all ours; export a run of an objective with one of the usual heads."
     )

@@ -127,6 +127,7 @@ class Architecture:
       lacks: pattern of our paths that this class does not have; read, they start fresh.
       read_only: it is not written: it has weights that our model does not have, or an older name.
       prefix: what precedes the backbone's names in this class alone.
+      attention: values of ``config.model.attention_type`` with which it computes what ours does.
     """
 
     name: str
@@ -135,6 +136,7 @@ class Architecture:
     lacks: str = "^$"
     read_only: bool = False
     prefix: str = ""
+    attention: tuple[str, ...] = ("bi", "uni")
 
 
 @dataclasses.dataclass(frozen=True)

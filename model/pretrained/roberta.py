@@ -3,7 +3,13 @@
 from typing import Any
 
 from model.errors import ModelError
-from model.pretrained.bert import encoder, encoder_config, published_encoder, task_heads
+from model.pretrained.bert import (
+    BOTH_WAYS,
+    encoder,
+    encoder_config,
+    published_encoder,
+    task_heads,
+)
 from model.pretrained.mapping import (
     Architecture,
     Entry,
@@ -60,8 +66,12 @@ def special_tokens(tokenizer: Any) -> dict[str, Any]:
 LAYOUT = Layout(
     model_type="roberta",
     architectures=(
-        Architecture("RobertaForMaskedLM", ("lm",), "masked_lm"),
-        Architecture("RobertaForSequenceClassification", ("classification",), "classification"),
+        Architecture("RobertaForMaskedLM", ("lm",), "masked_lm", attention=BOTH_WAYS),
+        Architecture("RobertaForCausalLM", ("lm",), "causal_lm", attention=("uni",)),
+        Architecture(
+            "RobertaForSequenceClassification", ("classification",), "classification",
+            attention=BOTH_WAYS,
+        ),
         Architecture("RobertaForQuestionAnswering", ("span",), "extractive_qa"),
         Architecture(
             "RobertaForTokenClassification", ("token_classification",), "token_classification"
@@ -80,4 +90,4 @@ LAYOUT = Layout(
         (r"^lm_head\.decoder\.weight$", "roberta.embeddings.word_embeddings.weight"),
         (r"^lm_head\.decoder\.bias$", "lm_head.bias"),
     ),
-)
+)  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 
 from input_pipeline.contiguous import ContiguousOrder, ContiguousRows, share_lanes
 from input_pipeline.errors import DataError
-from input_pipeline.packing import ChainedRows
+from input_pipeline.packing import ChainedRows, FixedRows
 from input_pipeline.pipeline import eval_batches, train_batches
 
 
@@ -111,6 +111,16 @@ def test_row_b_continues_row_b_and_restart_and_processes_change_nothing():
     for step in range(5):
         both = np.concatenate([half[step]["noise"] for half in halves])
         np.testing.assert_array_equal(both, whole[step]["noise"])
+
+
+def test_fixed_lanes_repeat_and_stay_contiguous():
+    turns = len(make(size=103, seed=5)) // 4
+    whole = batches([FixedRows(make(size=103, seed=5), 2)], steps=4 * turns)
+    for step, batch in enumerate(whole[: 2 * turns]):
+        for key, value in batch.items():
+            np.testing.assert_array_equal(value, whole[step + 2 * turns][key])
+    assert not np.array_equal(whole[0]["tokens"], whole[turns]["tokens"])
+    np.testing.assert_array_equal(whole[0]["tokens"][:, 4:], whole[1]["tokens"][:, :2])
 
 
 def test_far_steps_cost_nothing():

@@ -10,8 +10,9 @@ from input_pipeline.config_sources import _sample, eval_specs, source_specs
 from input_pipeline.contiguous import ContiguousOrder, Lanes
 from input_pipeline.dataset import holdout_cut, prepare_rows, prepare_tokenizer
 from input_pipeline.errors import DataError
-from input_pipeline.packing import ExampleRows, SentenceRows, StreamRows
+from input_pipeline.packing import ExampleRows, FixedRows, StreamRows
 from input_pipeline.pipeline import mixture
+from input_pipeline.sentence_rows import SentenceRows
 from input_pipeline.sources import Document, SourceSpec
 from input_pipeline.token_store import build_store
 from input_pipeline.tokenizers import train_tokenizer
@@ -24,7 +25,7 @@ def config(**changes) -> ConfigDict:
     data = {
         "tasks": (), "eval_tasks": (), "mixture_cap": 0, "mixture_temperature": 1.0,
         "source": "", "weights": (), "split": "train", "eval_source": "", "eval_split": "",
-        "holdout": 0.1, "document": "file", "text_field": "text", "text_b_field": "",
+        "holdout": 0.1, "copies": 0, "document": "file", "text_field": "text", "text_b_field": "",
         "label_field": "label", "labels": (), "format": "", "errors": "strict",
         "data_dir": "", "cache_dir": "",
         "budget": 0, "prefetch": 8, "max_tokenizer_bytes": 1000,
@@ -184,6 +185,27 @@ def test_sentences_kind(tmp_path, char):
     assert not len(found.train[0].row(0, 0, np.random.default_rng(0))["document_starts"])
     (rows,) = prepare_rows(data, char, "full_sentences", 20, tmp_path / "cache", 0).train
     assert rows.row(0, 0, np.random.default_rng(0))["document_starts"].tolist() == [4, 8, 12]
+    with pytest.raises(DataError, match="no document here with two sentences"):
+        prepare_rows(data, char, "sentence_pairs", 20, tmp_path / "cache", 0)
+
+
+@pytest.mark.parametrize("kind", ["stream", "sentences"])
+def test_copies_are_of_training_alone(tmp_path, char, kind):
+    (tmp_path / "a.txt").write_text("one. two. three. " * 50)
+    plain, fixed = (
+        prepare_rows(
+            config(source=tmp_path / "a.txt", copies=copies), char, kind, 20, tmp_path / "c", 0
+        )
+        for copies in (0, 2)
+    )
+    (rows,) = fixed.train
+    assert isinstance(rows, FixedRows)
+    assert rows.copies == 2
+    assert len(rows) == len(plain.train[0])
+    assert not isinstance(fixed.evaluation["eval"], FixedRows)
+    assert fixed.fingerprint != plain.fingerprint
+    with pytest.raises(DataError, match=r"data\.copies=-1 must be 0"):
+        prepare_rows(config(source="a.txt", copies=-1), char, kind, 20, tmp_path / "c", 0)
 
 
 def test_examples_holdout_and_budget(tmp_path, char):

@@ -7,7 +7,8 @@ import pytest
 
 from input_pipeline.errors import DataError
 from input_pipeline.example_store import build_example_store
-from input_pipeline.packing import ChainedRows, ExampleRows, PackedRows, SentenceRows, StreamRows
+from input_pipeline.packing import ChainedRows, ExampleRows, FixedRows, PackedRows, StreamRows
+from input_pipeline.sentence_rows import SentenceRows
 from input_pipeline.sources import Document
 from input_pipeline.token_store import build_store
 from input_pipeline.tokenizers import train_tokenizer
@@ -72,6 +73,16 @@ def test_stream_rows_phase_differs_by_epoch(letters):
     assert rows.row(5, 1, rng())["tokens"].tolist() == again.row(5, 1, rng())["tokens"].tolist()
 
 
+def test_fixed_rows_repeat_their_epochs(letters):
+    rows = StreamRows(letters, 0, 10, 3, seed=7)
+    fixed = FixedRows(rows, 3)
+    assert len(fixed) == len(rows) == 2
+    assert [fixed.key(epoch, 1) for epoch in range(5)] == [(0, 1), (1, 1), (2, 1), (0, 1), (1, 1)]
+    windows = [fixed.row(epoch, 1, rng())["tokens"].tolist() for epoch in range(6)]
+    assert windows == 2 * [rows.row(epoch, 1, rng())["tokens"].tolist() for epoch in range(3)]
+    assert len(set(map(tuple, windows))) > 1  # a copy has a phase of its own
+
+
 def test_stream_rows_shorter_than_a_window(letters):
     for seed in (None, 1):
         rows = StreamRows(letters, 0, 2, 5, seed)
@@ -103,7 +114,7 @@ def test_sentence_rows_golden(sentences):
 
 def test_full_sentences_go_on_with_the_next_document(sentences):
     """A place is kept for the separator: rows of 7 hold 6 tokens where they cross."""
-    rows = SentenceRows(sentences, 0, 19, 7, crossing=True)
+    rows = SentenceRows(sentences, 0, 19, 7, "full_sentences")
     found = [rows.row(0, i, rng(i)) for i in range(len(rows))]
     assert [row["tokens"].tolist() for row in found] == [
         [3, 4, 0, 5, 0],  # the third sentence would make nine
@@ -113,8 +124,28 @@ def test_full_sentences_go_on_with_the_next_document(sentences):
     ]
     assert [row["document_starts"].tolist() for row in found] == [[], [4], [], []]
     # One place less, and the second document begins a row of its own.
-    rows = SentenceRows(sentences, 0, 19, 6, crossing=True)
+    rows = SentenceRows(sentences, 0, 19, 6, "full_sentences")
     assert [rows.row(0, i, rng())["tokens"].tolist() for i in (1, 2)] == [[6, 7, 8, 0], [9, 0]]
+
+
+def test_sentence_pairs_are_two_sentences_of_one_document(sentences):
+    rows = SentenceRows(sentences, 0, 19, 10, "sentence_pairs")
+    found = [rows.row(0, i, rng(i)) for i in range(len(rows))]
+    # The third sentence of the first document has no second one and sits out.
+    assert [row["tokens"].tolist() for row in found] == [
+        [3, 4, 0, 5, 0],
+        [9, 0, *range(10, 18)],
+    ]
+    assert [row["sentence_starts"].tolist() for row in found] == [[0, 3], [0, 2]]
+    assert [row["document_starts"].tolist() for row in found] == [[], []]
+    # A distractor is one sentence of another document.
+    for index, others in ((0, {(9, 0), tuple(range(10, 18))}), (1, {(3, 4, 0), (5, 0)})):
+        seen = {tuple(rows.row(0, index, rng(s))["distractor"].tolist()) for s in range(20)}
+        assert seen == others
+    # Two that do not fit into a row together sit out too.
+    assert len(SentenceRows(sentences, 0, 19, 9, "sentence_pairs")) == 1
+    with pytest.raises(DataError, match="no document here with two sentences that fit into 4"):
+        SentenceRows(sentences, 0, 19, 4, "sentence_pairs")
 
 
 def test_distractor_is_a_run_of_sentences_of_another_document(sentences):

@@ -11,6 +11,7 @@ import pytest
 
 from input_pipeline import pipeline
 from input_pipeline.errors import DataError
+from input_pipeline.packing import FixedRows
 from input_pipeline.pipeline import eval_batches, mixture, train_batches
 
 
@@ -91,6 +92,32 @@ def test_seed_and_epoch_change_order_and_noise():
     assert batches(rows, seed=4) != first
     noise = [tuple(row[3:]) for step in first for row in step]
     assert len(set(noise)) == len(noise)  # the same row draws anew in the next epoch
+
+
+def test_fixed_rows_are_drawn_once_for_each_copy():
+    """Static masking: ten epochs of eight rows, of which there are three drawings of each."""
+    rows = [FixedRows(Numbers(8), 3)]
+    found = [row for step in batches(rows, steps=10) for row in step]
+    drawn = {}
+    for place, (_, copy, index, *noise) in enumerate(found):
+        assert copy == place // 8 % 3  # epochs take the copies in turn, each in an order of its own
+        drawn.setdefault((copy, index), []).append(tuple(noise))
+    assert sorted(drawn) == [(copy, index) for copy in range(3) for index in range(8)]
+    assert {len(draws) for draws in drawn.values()} == {3, 4}  # epochs 0, 3, 6, 9: copy 0
+    assert all(len(set(draws)) == 1 for draws in drawn.values())
+    assert len({draws[0] for draws in drawn.values()}) == 24
+    orders = [[row[2] for row in found[8 * e : 8 * e + 8]] for e in (0, 3)]
+    assert orders[0] != orders[1]
+    assert batches(rows, start=7) == batches(rows)[7:]
+    other = {tuple(row[3:]) for step in batches(rows, seed=4) for row in step}
+    assert not other & {draws[0] for draws in drawn.values()}
+
+
+def test_fixed_rows_of_two_sources_draw_apart():
+    rows = [FixedRows(Numbers(8), 1), FixedRows(Numbers(8, 1), 1)]
+    found = [row for step in batches(rows, (1, 1), steps=20) for row in step]
+    draws = {(name, index): tuple(noise) for name, _, index, *noise in found}
+    assert len(set(draws.values())) == len(draws) == 16
 
 
 def test_fresh_process_gives_the_same_batches():

@@ -21,9 +21,10 @@ from model.pretrained.mapping import flatten, parts
 from model.pretrained.save import save
 
 CASES = [
-    (family, architecture.name, architecture.heads)
+    (family, architecture.name, architecture.heads, kind)
     for family, layout in LAYOUTS.items()
     for architecture in layout.architectures
+    for kind in architecture.attention[:: 1 if family in ("bert", "roberta", "xlnet") else 2]
     if not architecture.read_only
 ]
 OWN = {
@@ -36,6 +37,7 @@ OWN = {
 
 LACKING = {
     "BertForMaskedLM": "backbone/pooler",
+    "BertLMHeadModel": "backbone/pooler",
     "BertForQuestionAnswering": "backbone/pooler",
     "BertForTokenClassification": "backbone/pooler",
     "T5ForTokenClassification": "backbone/decoder",
@@ -56,7 +58,8 @@ def exported(tiny, noise, tmp_path):
         folder = tmp_path / "exported"
         folder.mkdir()
         extra = {"id2label": {str(i): f"class {i}" for i in range(classes)}} if classes else {}
-        save(folder, layout, config, params, architecture_of(layout, heads), extra, **options)
+        architecture = architecture_of(layout, heads, config.attention_type)
+        save(folder, layout, config, params, architecture, extra, **options)
         return folder, config, model, params
 
     return make
@@ -71,10 +74,13 @@ def same(one, two, but=()):
             assert np.asarray(one[path]).tobytes() == np.asarray(two[path]).tobytes(), path
 
 
-@pytest.mark.parametrize(("family", "name", "heads"), CASES, ids=[case[1] for case in CASES])
-def test_round_trip(exported, tmp_path, family, name, heads):
+@pytest.mark.parametrize(
+    ("family", "name", "heads", "kind"), CASES, ids=[f"{case[1]}-{case[3]}" for case in CASES]
+)
+def test_round_trip(exported, tmp_path, family, name, heads, kind):
     """Out, described, in: the same bytes and the same model; and out again: the same file."""
-    folder, config, model, params = exported(family, heads)
+    changes = {"model.attention_type": kind}
+    folder, config, model, params = exported(family, heads, changes=changes)
     found = describe(folder)
     assert (found.family, found.architecture.name) == (family, name)
     assert {key: config[key] for key in found.model} == found.model
@@ -510,6 +516,28 @@ def test_t5s_that_are_others(exported, changes, words):
 def test_activation_without_a_published_name(exported):
     with pytest.raises(ModelError, match="'gated_gelu' has no published counterpart"):
         exported("t5", ("lm",), changes={"model.activation": "gated_gelu"})
+
+
+@pytest.mark.parametrize(
+    ("family", "heads"),
+    [("bert", ("classification",)), ("bert", ("next_sentence",)), ("roberta", ("classification",))],
+)
+def test_no_published_class_pools_the_last_token(exported, family, heads):
+    words = f"no published class of {family} with the heads {heads[0]} and attention to earlier"
+    with pytest.raises(ModelError, match=words):
+        exported(family, heads, changes={"model.attention_type": "uni"})
+
+
+def test_left_to_right_models_have_classes_of_their_own(exported):
+    folder = exported("bert", ("lm",), changes={"model.attention_type": "uni"})[0]
+    values = json.loads((folder / "config.json").read_text())
+    assert values["architectures"] == ["BertLMHeadModel"]
+    assert values["is_decoder"] is True
+    assert describe(folder).model["attention_type"] == "uni"
+    values["is_decoder"] = False
+    (folder / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ModelError, match="'BertLMHeadModel' with is_decoder = False; only True"):
+        describe(folder)
 
 
 @pytest.mark.parametrize(

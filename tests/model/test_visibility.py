@@ -13,26 +13,34 @@ SEGMENTS = np.asarray([[1, 1, 1, 2, 2, 2, 2, 0]], np.int32)
 POSITIONS = np.asarray([[0, 1, 2, 0, 1, 2, 3, 0]], np.int32)
 SAME = (SEGMENTS[0][:, None] == SEGMENTS[0]) & (SEGMENTS[0] > 0)
 CAUSAL = np.tril(np.ones((T, T), bool))
+KINDS = {
+    "gpt": ("gpt", "bi"), "bert": ("bert", "bi"), "xlnet": ("xlnet", "bi"),
+    "left-to-right bert": ("bert", "uni"), "left-to-right roberta": ("roberta", "uni"),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def models(tiny, noise):
     found = {}
-    for family in ("gpt", "bert", "xlnet"):
-        model = build(tiny(family).model, Heads())
-        found[family] = model, noise(model), jax.jit(model.apply)
+    for name, (family, kind) in KINDS.items():
+        model = build(tiny(family, {"model.attention_type": kind}).model, Heads(num_labels=3))
+        found[name] = model, noise(model), jax.jit(model.apply)
     return found
 
 
-def seen(model, params, batch):
-    """[T, T] bool: whether the state at t depends on the input at s, by its position vector."""
+def seen(model, params, batch, first=0):
+    """[T, T] bool: whether the state at t depends on the input at s, by its position vector.
+
+    `first`: the row of the table that stands for position 0.
+    """
     direction = np.random.default_rng(0).standard_normal(16).astype("float32")
 
     def states(table):
         backbone = {**params["backbone"], "positions": {"table": table}}
         return model.apply({**params, "backbone": backbone}, batch)["hidden"][0] @ direction
 
-    jacobian = jax.jit(jax.jacrev(states))(params["backbone"]["positions"]["table"])[:, :T]
+    jacobian = jax.jit(jax.jacrev(states))(params["backbone"]["positions"]["table"])
+    jacobian = jacobian[:, first : first + T]
     return np.abs(jacobian).sum(-1) > 0
 
 
@@ -41,19 +49,32 @@ def tokens(seed=0):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("family", ["gpt", "bert"])
+@pytest.mark.parametrize("family", ["gpt", "bert", "left-to-right bert", "left-to-right roberta"])
 def test_what_a_state_depends_on(models, family, packed):
     model, params, _ = models[family]
     batch = {"tokens": tokens(), "positions": np.arange(T, dtype=np.int32)[None]}
-    expected = CAUSAL if family == "gpt" else np.ones((T, T), bool)
+    expected = np.ones((T, T), bool) if family == "bert" else CAUSAL
     if packed:
         batch["segment_ids"] = SEGMENTS
         expected = expected & SAME
     real = slice(None, -1) if packed else slice(None)  # what padding sees does not matter
-    np.testing.assert_array_equal(seen(model, params, batch)[real], expected[real])
+    first = 2 if "roberta" in family else 0
+    np.testing.assert_array_equal(seen(model, params, batch, first)[real], expected[real])
 
 
-@pytest.mark.parametrize("family", ["gpt", "bert", "xlnet"])
+@pytest.mark.parametrize("family", ["bert", "left-to-right bert", "left-to-right roberta"])
+def test_what_is_classified_has_seen_the_row(models, family):
+    """The first token; of a model that reads from left to right, the last one before padding."""
+    _, params, apply = models[family]
+    batch = {"tokens": tokens(), "segment_ids": (np.arange(T)[None] < 6).astype(np.int32)}
+    logits = apply(params, batch)["class_logits"]
+    for place, matters in [(0, True), (3, True), (5, True), (6, False)]:
+        other = {**batch, "tokens": batch["tokens"].copy()}
+        other["tokens"][0, place] = (other["tokens"][0, place] + 1) % 32
+        assert np.array_equal(apply(params, other)["class_logits"], logits) != matters
+
+
+@pytest.mark.parametrize("family", list(KINDS))
 def test_packed_row_equals_separate_rows(models, family):
     _, params, apply = models[family]
     row = tokens()
@@ -69,7 +90,7 @@ def test_packed_row_equals_separate_rows(models, family):
         )
 
 
-@pytest.mark.parametrize("family", ["gpt", "bert", "xlnet"])
+@pytest.mark.parametrize("family", list(KINDS))
 def test_what_stands_in_padding_does_not_matter(models, family):
     _, params, apply = models[family]
     batch = {"tokens": tokens(), "segment_ids": SEGMENTS, "positions": POSITIONS}

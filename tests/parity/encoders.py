@@ -121,4 +121,5 @@ def heads(config: Any, name: str) -> Iterator[Row]:
     ours.mlp_width, ours.max_length, ours.num_token_types = 40, 17, config.type_vocab_size
     ours.layer_norm_epsilon = config.layer_norm_eps
     batch, inputs, real = batch_of(False, config.type_vocab_size, first=5)
-    yield from head_rows(ours, batch, inputs, real)
+    for ours.attention_type in ("bi", "uni"):
+        yield from head_rows(ours, batch, inputs, real)

@@ -42,6 +42,8 @@ def head_rows(
     for architecture in layout.architectures:
         if architecture.read_only or (names is not None and architecture.name not in names):
             continue
+        if config.attention_type not in architecture.attention:
+            continue
         model = build(config, heads_of(architecture.heads, 3))
         draw = lambda leaf: jnp.asarray(0.3 * rng.standard_normal(leaf.shape), "float32")  # noqa: E731
         params = jax.tree.map(draw, model.shapes)

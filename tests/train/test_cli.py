@@ -209,12 +209,21 @@ def test_workdir_of_another_config(refused, trained):
 def test_run_older_than_a_key(trained, tmp_path):
     """What the code did before there was a key is what the key's default says."""
     found = json.loads((trained / "config.json").read_text())
-    del found["model"]["num_decoder_layers"], found["compilation_cache"]
+    del (
+        found["model"]["num_decoder_layers"],
+        found["compilation_cache"],
+        found["objective"]["packing"],
+    )
     (tmp_path / "config.json").write_text(json.dumps(found))
     config = read_config(tmp_path)
     assert config.model.num_decoder_layers == 0
     assert config.compilation_cache
     assert config.model.width == found["model"]["width"]
+    assert config.objective.packing == "windows"
+    for isolated, packing in ((True, "doc_sentences"), (False, "full_sentences")):
+        found["objective"] |= {"whole_sentences": True, "isolate_documents": isolated}
+        (tmp_path / "config.json").write_text(json.dumps(found))
+        assert read_config(tmp_path).objective.packing == packing
 
 
 def test_workdir_of_another_process(refused, tmp_path, corpus):

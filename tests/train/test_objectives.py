@@ -1,6 +1,5 @@
 """Features of every objective by hand, the statistics of the draws, and the losses by formula."""
 
-import dataclasses
 import math
 
 import jax.numpy as jnp
@@ -106,6 +105,26 @@ def test_causal_lm_not_isolated():
         targets=[11, 12, 13, 20, 21, 22, 23, 0, 0],
         weights=[1, 1, 1, 1, 1, 1, 1, 0, 0],
     )
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_causal_lm_behind_cls(isolated):
+    """A row of BERT's: the first token too is predicted, from [CLS], which is of its document."""
+    objective = causal_lm.Objective(10, isolate_documents=isolated, cls_first=True)
+    assert objective.window == 10
+    apart = {
+        "segment_ids": [1, 1, 1, 1, 1, 2, 2, 2, 2, 0],
+        "positions": [0, 6, 7, 8, 9, 0, 1, 2, 3, 0],
+    }
+    check(
+        objective.features(WINDOW, None, WordPieces),
+        tokens=[CLS, 10, 11, 12, 13, 20, 21, 22, 23, 0],
+        targets=[10, 11, 12, 13, 20, 21, 22, 23, 0, 0],
+        weights=[1, 1, 1, 1, 1 - isolated, 1, 1, 1, 0, 0],
+        **(apart if isolated else {}),
+    )
+    with pytest.raises(UserError, match=r"begin with .CLS., which the tokenizer does not have"):
+        objective.features(WINDOW, None, Characters)
 
 
 def mlm(**changes):
@@ -368,29 +387,85 @@ def test_every_objective_is_a_file_found_by_name():
     assert sorted([*pretraining, *seq2seq, *labelled]) == NAMES
 
 
-def test_masked_lm_of_whole_sentences():
-    """FULL-SENTENCES: a separator where a document begins, one segment, padding at the end."""
-    example = {
-        "tokens": np.asarray([10, 11, 20, 21, 22], np.int32),
-        "sentence_starts": np.asarray([0, 2]),
-        "document_starts": np.asarray([2]),
-    }
+SEVERAL = {
+    "tokens": np.asarray([10, 11, 20, 21, 22], np.int32),
+    "sentence_starts": np.asarray([0, 2]),
+    "document_starts": np.asarray([2]),
+}
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_masked_lm_of_full_sentences(isolated):
+    """A separator where a document ends, padding at the end; one segment, or one a document."""
     rng = Chosen([4, 0, 1, 2, 3], draws=[0.5])
-    objective = masked_lm.Objective(
-        10, mask_rate=0.15, whole_word=False, isolate_documents=False, whole_sentences=True
-    )
-    assert objective.rows == "full_sentences"
-    row = objective.features(example, rng, WordPieces())
+    objective = mlm(mask_rate=0.15, isolate_documents=isolated, packing="full_sentences")
+    apart = {
+        "segment_ids": [1, 1, 1, 1, 2, 2, 2, 2, 0, 0],
+        "positions": [0, 1, 2, 3, 0, 1, 2, 3, 0, 0],
+    }
     check(
-        row,
+        objective.features(SEVERAL, rng, WordPieces()),
         tokens=[CLS, 10, 11, SEP, 20, 21, MASK, SEP, PAD, PAD],
-        segment_ids=[1] * 8 + [0] * 2,
         target_positions=[6],
         targets=[22],
         weights=[1],
+        **(apart if isolated else {"segment_ids": [1] * 8 + [0] * 2}),
     )
-    assert dataclasses.replace(objective, isolate_documents=True).rows == "sentences"
-    assert dataclasses.replace(objective, whole_sentences=False).rows == "stream"
+
+
+def test_masked_lm_of_three_documents_in_a_row():
+    example = {**SEVERAL, "document_starts": np.asarray([2, 4])}
+    rng = Chosen([4, 0, 1, 2, 3], draws=[0.95])
+    row = mlm(mask_rate=0.15, packing="full_sentences").features(example, rng, WordPieces())
+    assert row["tokens"].tolist() == [CLS, 10, 11, SEP, 20, 21, SEP, 22, SEP, PAD]
+    assert row["segment_ids"].tolist() == [1, 1, 1, 1, 2, 2, 2, 3, 3, 0]
+    assert row["positions"].tolist() == [0, 1, 2, 3, 0, 1, 2, 0, 1, 0]
+
+
+def test_input_formats_by_name():
+    """Liu et al. 2019, section 4.2, and the windows that BERT is trained on here."""
+    rows = {"windows": "stream", "full_sentences": "full_sentences", "doc_sentences": "sentences"}
+    assert {name: mlm(packing=name).rows for name in rows} == rows
+    rows = {"segments": "sentences", "sentences": "sentence_pairs"}
+    assert {name: nsp(pairs=name).rows for name in rows} == rows
+    with pytest.raises(ConfigError, match=r"'doc_sentence' .did you mean 'doc_sentences'"):
+        mlm(packing="doc_sentence")
+    with pytest.raises(ConfigError, match=r"no kind of pairs .* 'windows'; choose one of seg"):
+        nsp(pairs="windows")
+
+
+def nsp(length=10, **changes):
+    return masked_lm_nsp.Objective(length, mask_rate=0.15, whole_word=False, **changes)
+
+
+@pytest.mark.parametrize(
+    ("draw", "distractor", "label", "second"),
+    [
+        (0.6, [30, 32, 34], 0, [14, 16]),
+        (0.4, [30, 32, 34], 1, [30, 32, 34]),  # whole, whatever the other one's length
+        (0.4, range(30, 40), 1, [30, 31, 32, 33, 34]),  # what fits beside A
+        (0.4, [], 0, [14, 16]),  # there is no other sentence
+    ],
+)
+def test_masked_lm_nsp_on_two_sentences(draw, distractor, label, second):
+    example = {
+        "tokens": np.asarray([10, 12, 14, 16], np.int32),
+        "sentence_starts": np.asarray([0, 2]),
+        "distractor": np.asarray([*distractor], np.int32),
+    }
+    size = len(second)
+    rng = Chosen(order=[0, *range(1, 2 + size)], draws=[draw, 0.95])
+    check(
+        nsp(pairs="sentences").features(example, rng, WordPieces),
+        tokens=[CLS, 10, 12, SEP, *second, SEP] + [0] * (5 - size),
+        token_types=[0] * 4 + [1] * (size + 1) + [0] * (5 - size),
+        segment_ids=[1] * (5 + size) + [0] * (5 - size),
+        target_positions=[1],
+        targets=[10],
+        weights=[1],
+        labels=label,
+        label_weights=1,
+    )
 
 
 def test_classification_of_a_pair_with_two_separators():

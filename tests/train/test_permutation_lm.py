@@ -200,6 +200,32 @@ class OnlySpans:
         return self.rng.permutation(x) if np.ndim(x) == 0 else np.zeros(0, int)
 
 
+def test_single_tokens_by_hand_and_as_many_as_in_spans():
+    """Table 6, "- span-based pred": no words, no context; the special token is never drawn."""
+    begins = np.asarray([1, 0, 1, 1, 0, 0, 1, 1, 0, 1], bool)
+    ordinary = np.arange(10) < 9
+    rng = Draws(permutation=[[8, 1, 4, 0, 2, 3, 5, 6, 7]])
+    np.testing.assert_array_equal(choose_spans(begins, ordinary, 3, 2, 0, rng), [1, 4, 8])
+    assert rng.done()
+    alone, counts = np.zeros(10), set()
+    for seed in range(2000):
+        drawn = np.random.default_rng(seed)
+        at = choose_spans(begins, ordinary, 3, 2, 0, drawn)
+        alone[at] += 1
+        counts |= {len(at), len(choose_spans(begins, ordinary, 3, 2, 5, drawn))}
+    assert counts == {3}
+    assert alone[9] == 0
+    np.testing.assert_allclose(alone[:9] / 2000, 1 / 3, atol=5 * math.sqrt(2 / 9 / 2000))
+    assert objective(max_span=0).targets == objective().targets
+
+
+@pytest.mark.parametrize("changes", [{"max_span": 0}, {"mem_len": 0}])
+def test_rows_of_an_ablation_keep_their_targets(changes):
+    row = objective(**changes).features(EXAMPLE, np.random.default_rng(0), WordPieces)
+    assert row["weights"].sum() == 6
+    assert (row["target_positions"] < 8).sum() == 3  # half of them in the part that is kept
+
+
 def test_targets_and_head():
     assert objective(length=512, span_context=6, reuse_len=256).targets == 85  # as published
     assert objective().head() == Heads(lm=True, permuted=True)
@@ -213,6 +239,7 @@ def test_targets_and_head():
         ({"reuse_len": 12}, "reuse_len 12 leaves too little of config.length 18"),
         ({"reuse_len": 0}, "mem_len is 6 but config.model.reuse_len is 0"),
         ({"span_context": 0}, "span_context 0"),
+        ({"max_span": -1}, "max_span -1 at least 0"),
     ],
 )
 def test_impossible_values_are_refused(changes, words):

@@ -30,6 +30,7 @@ def run_of(tiny, tmp_path):
     ("family", "theirs", "ours", "expected"),
     [
         ("xlnet", {"attention_type": "uni"}, {}, {"attention_type": "uni", "num_layers": 2}),
+        ("bert", {"attention_type": "uni"}, {}, {"attention_type": "uni", "num_token_types": 2}),
         ("t5", {"activation": "relu"}, {}, {"num_decoder_layers": 2, "head_size": 8}),
         ("gpt", {"max_length": 32, "dropout": 0.2}, {"dropout": 0.3}, {"max_length": 32}),
     ],
@@ -64,6 +65,8 @@ def test_runs_of_one_architecture_may_differ(family, theirs, ours, run_of, tiny)
     ("family", "key", "theirs", "ours"),
     [
         ("xlnet", "attention_type", "uni", "bi"),
+        ("bert", "attention_type", "uni", "bi"),
+        ("roberta", "attention_type", "bi", "uni"),
         ("t5", "num_decoder_layers", 0, 1),
         ("bert", "vocab_size", 0, 32),
         ("bert", "vocab_size", 64, 32),
@@ -95,7 +98,15 @@ def test_an_objective_needs_a_model_of_its_kind(family, objective, words, tiny):
 
 @pytest.mark.parametrize(
     ("family", "objective"),
-    [("t5", "classification"), ("xlnet", "causal_lm"), ("gpt", "masked_lm"), ("t5", "multitask")],
+    [
+        ("t5", "classification"),
+        ("xlnet", "causal_lm"),
+        ("gpt", "masked_lm"),
+        ("t5", "multitask"),
+        ("bert", "causal_lm"),
+        ("bert", "masked_lm"),
+        ("roberta", "causal_lm"),
+    ],
 )
 def test_an_objective_fits_its_family(family, objective, tiny):
     changes = {"model.activation": "relu", "model.attention_type": "uni"}

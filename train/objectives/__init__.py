@@ -40,6 +40,7 @@ import numpy as np
 from configs.base import choose
 from model.api import family_config
 
+CLS_FIRST = ("bert", "roberta")  # families of which every row begins with [CLS]
 CLS_LAST = ("xlnet",)  # families whose [CLS] stands behind the text (Yang et al. 2019, 2.5)
 Pair = tuple[jax.Array, jax.Array]
 NAMES = sorted(p.stem for p in pathlib.Path(__file__).parent.glob("*.py") if p.stem != "__init__")
@@ -62,6 +63,7 @@ def build(config: Any, num_labels: int) -> Any:
         **config.objective,
         "length": config.length,
         "num_labels": num_labels,
+        "cls_first": config.model.family in CLS_FIRST,
         "cls_last": config.model.family in CLS_LAST,
         "causal": "causal" in family_config(config.model).predicts,
         "mem_len": config.model.mem_len,

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from model.heads import Heads
+from train.errors import UserError
 from train.objectives import Pair, accuracy, cross_entropy
 
 
@@ -19,18 +20,21 @@ class Objective:
       length: tokens in a row.
       isolate_documents: a token sees and is predicted from its own document only; otherwise the
         row is one text, as GPT-2 was trained, with the end-of-text token as the border.
+      cls_first: a row begins with [CLS], as BERT's do; so do those of "LTR & No NSP" (Devlin et al.
+        2019, section 5.1: "our input representation"). It joins the first document.
     """
 
     length: int
     isolate_documents: bool
+    cls_first: bool = False
     rows: ClassVar[str] = "stream"
     losses: ClassVar[tuple[str, ...]] = ("loss",)
     predicts: ClassVar[str] = "causal"
 
     @property
     def window(self) -> int:
-        """One token more than the row: inputs and targets are shifted by one."""
-        return self.length + 1
+        """One token more than the row, [CLS] counted: inputs and targets are shifted by one."""
+        return self.length + 1 - self.cls_first
 
     @property
     def targets(self) -> int:
@@ -45,7 +49,18 @@ class Objective:
         self, example: dict[str, Any], rng: np.random.Generator, tokenizer: Any
     ) -> dict[str, np.ndarray]:
         """Shifts a window [length + 1] into `tokens`, `targets` and `weights` [length]."""
-        tokens, segments = example["tokens"], example["segment_ids"]
+        tokens, segments, positions = (
+            example[name] for name in ("tokens", "segment_ids", "positions")
+        )
+        if self.cls_first:
+            if tokenizer.cls_id is None:
+                raise UserError(
+                    "Rows of this family begin with [CLS], which the tokenizer does not have; use "
+                    "config.tokenizer.kind=wordpiece, bpe or unigram."
+                )
+            tokens = np.concatenate([[tokenizer.cls_id], tokens])
+            positions = np.concatenate([[0], positions + (segments == segments[0])])
+            segments = np.concatenate([segments[:1], segments])
         row = {"tokens": tokens[:-1].astype(np.int32), "targets": tokens[1:].astype(np.int32)}
         real = segments[1:] > 0  # the last window of an evaluation ends in padding
         if not self.isolate_documents:
@@ -54,7 +69,7 @@ class Objective:
             **row,
             "weights": (real & (segments[1:] == segments[:-1])).astype(np.float32),
             "segment_ids": segments[:-1].astype(np.int32),
-            "positions": example["positions"][:-1].astype(np.int32),
+            "positions": positions[:-1].astype(np.int32),
         }
 
     def loss(

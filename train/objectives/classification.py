@@ -53,7 +53,8 @@ class Objective:
         if self.lm_weight < 0 or (self.lm_weight and not self.causal):
             raise ConfigError(
                 f"config.objective.lm_weight is {self.lm_weight}; it must not be negative, and it "
-                "needs a model that predicts the next token (config.model.family=gpt)."
+                "needs a model that predicts the next token (config.model.family=gpt, or "
+                "attention_type=uni)."
             )
 
     @property

@@ -1,7 +1,7 @@
 """Predict masked tokens (BERT; Devlin et al. 2019, section 3.1, task 1, and appendix A.1).
 
-With `whole_sentences`, rows are those of RoBERTa (Liu et al. 2019, section 4.2): FULL-SENTENCES, or
-DOC-SENTENCES where documents are isolated.
+Of RoBERTa's input formats (Liu et al. 2019, section 4.2 and table 2) the two without next-sentence
+prediction are here (`packing`), the two with it in masked_lm_nsp.py (`pairs`).
 """
 
 import dataclasses
@@ -11,10 +11,16 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from configs.base import ConfigError
+from configs.base import ConfigError, choose
 from model.heads import Heads
 from train.errors import UserError
 from train.objectives import Pair, accuracy, cross_entropy, pad
+
+ROWS = {
+    "windows": "stream",
+    "full_sentences": "full_sentences",
+    "doc_sentences": "sentences",
+}  # packing -> rows
 
 
 def choose_positions(
@@ -108,42 +114,61 @@ def check_tokens(tokenizer: Any) -> None:
         )
 
 
-def framed(segments: np.ndarray) -> np.ndarray:
-    """Segments [N] of a window -> int32 [N + 2]: [CLS] is of the first one, [SEP] of the last."""
-    return np.concatenate([segments[:1], segments, segments[-1:]]).astype(np.int32)
+def framed_window(segments: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Segments and positions [N] of a window, and [N + 2] of it between [CLS] and [SEP].
+
+    [CLS] joins the first document, which therefore starts at position 1, [SEP] the last one.
+    """
+    shifted = positions + (segments == segments[0])
+    return (
+        np.concatenate([segments[:1], segments, segments[-1:]]),
+        np.concatenate([[0], shifted, shifted[-1:] + 1]),
+    )
+
+
+def framed_documents(starts: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Segments and positions [size] of documents that end in [SEP], the first after [CLS].
+
+    `starts` [D]: where further documents begin in the text alone.
+    """
+    begins = np.concatenate([[0], starts + np.arange(len(starts)) + 2])
+    segments = np.searchsorted(begins, np.arange(size), "right")
+    return segments, np.arange(size) - begins[segments - 1]
 
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """Masked-token prediction on full rows: [CLS], a window of the text, [SEP].
+    """Masked-token prediction: [CLS], text, [SEP].
 
     Attributes:
       length: tokens in a row.
       mask_rate: share of the tokens that are predicted.
       whole_word: mask all pieces of a word together.
-      isolate_documents: a token sees its own document only.
-      whole_sentences: rows are of whole sentences, with a [SEP] between documents, instead of
-        windows cut anywhere.
+      isolate_documents: a token sees its own document only (RoBERTa's rows: False).
+      packing: what a row holds. "windows": as many tokens as fit, cut anywhere; "full_sentences":
+        as many sentences, with a [SEP] where a document ends (FULL-SENTENCES); "doc_sentences": as
+        many sentences of one document (DOC-SENTENCES). The rest of a row is padding. Where
+        documents end early the paper takes more rows a batch, to have about as many tokens; here a
+        batch is of ``config.batch_size`` rows whatever they hold.
     """
 
     length: int
     mask_rate: float
     whole_word: bool
     isolate_documents: bool
-    whole_sentences: bool = False
+    packing: str = "windows"
     losses: ClassVar[tuple[str, ...]] = ("loss",)
     predicts: ClassVar[str] = "in_place"
 
     def __post_init__(self) -> None:
-        """ConfigError on a share of the tokens that is none."""
+        """ConfigError on a share of the tokens that is none, or an unknown packing."""
         check_rate(self.mask_rate)
+        choose("packing (config.objective.packing)", self.packing, ROWS)
 
     @property
     def rows(self) -> str:
-        """Windows; or sentences, of one document where documents are isolated."""
-        if not self.whole_sentences:
-            return "stream"
-        return "sentences" if self.isolate_documents else "full_sentences"
+        """Windows, or whole sentences."""
+        return ROWS[self.packing]
 
     @property
     def window(self) -> int:
@@ -162,26 +187,22 @@ class Objective:
     def features(
         self, example: dict[str, Any], rng: np.random.Generator, tokenizer: Any
     ) -> dict[str, np.ndarray]:
-        """Frames a window [length - 2] and masks it; arrays of [length] and [targets]."""
+        """Frames a text of at most [length - 2] and masks it; arrays of [length] and [targets]."""
         check_tokens(tokenizer)
         text = example["tokens"]
-        if self.whole_sentences:
+        if self.packing != "windows":
             text = np.insert(text, example["document_starts"], tokenizer.sep_id)
         tokens = np.concatenate([[tokenizer.cls_id], text, [tokenizer.sep_id]])
         row = mask_tokens(tokens, self.mask_rate, self.whole_word, self.targets, rng, tokenizer)
-        if self.whole_sentences:
-            row["tokens"] = pad(row["tokens"], self.length, "int32")
-            return {**row, "segment_ids": pad(np.ones(len(tokens)), self.length, "int32")}
-        segments, positions = example["segment_ids"], example["positions"]
-        if not self.isolate_documents:  # the last window of an evaluation ends in padding
-            return {**row, "segment_ids": framed(segments > 0)}
-        # [CLS] joins the first document of the row, which therefore starts at position 1.
-        shifted = positions + (segments == segments[0])
-        return {
-            **row,
-            "segment_ids": framed(segments),
-            "positions": np.concatenate([[0], shifted, shifted[-1:] + 1]).astype(np.int32),
-        }
+        row["tokens"] = pad(row["tokens"], self.length, "int32")
+        if self.packing == "windows":  # the last one of an evaluation ends in padding
+            segments, positions = framed_window(example["segment_ids"], example["positions"])
+        else:
+            segments, positions = framed_documents(example["document_starts"], len(tokens))
+        row["segment_ids"] = pad(segments, self.length, "int32")
+        if not self.isolate_documents:
+            return {**row, "segment_ids": (row["segment_ids"] > 0).astype(np.int32)}
+        return {**row, "positions": pad(positions, self.length, "int32")}
 
     def loss(
         self,

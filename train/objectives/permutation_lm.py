@@ -3,6 +3,9 @@
 A row is: the text whose states enter the memory [reuse_len], then A [SEP] B [SEP] [CLS], where A
 continues it and B continues A or is from elsewhere (section 2.5). The first part never sees the
 second, which is the next row's first part: the memory must not know what is predicted there.
+
+Of the ablations in table 6: "- memory" is ``config.model.mem_len`` 0, "- span-based pred"
+`max_span` 0, "- bidirectional data" ``config.objective.bidirectional`` False, K is `span_context`.
 """
 
 import bisect
@@ -39,12 +42,14 @@ def choose_spans(
       ordinary: [N] bool, False at special tokens, which are never predicted.
       count: how many positions to draw; fewer where there are not as many ordinary tokens.
       context: K.
-      longest: words of a span, at most.
+      longest: words of a span, at most; 0: single tokens, pieces of words too, each as likely.
       rng: the row's own generator.
 
     Returns:
       Sorted positions.
     """
+    if not longest:
+        return np.sort(rng.permutation(np.flatnonzero(ordinary))[:count])
     size = len(begins)
     edges = [*np.flatnonzero(begins).tolist(), size]
     lengths = np.arange(1, longest + 1)
@@ -78,7 +83,8 @@ class Objective:
     Attributes:
       length: tokens in a row.
       span_context: K: one token in K is predicted (section 2.3, partial prediction).
-      max_span: words of a predicted span, at most.
+      max_span: words of a predicted span, at most; 0: single tokens, as many of them ("- span-based
+        pred" of table 6; 1 would be whole words).
       mem_len: tokens that the model's memory holds.
       reuse_len: tokens of a row that enter it; the next row goes on after them.
     """
@@ -105,10 +111,10 @@ class Objective:
                 "the memory would hold what is predicted next; set it (half of the length is "
                 "usual), or set mem_len to 0."
             )
-        if self.span_context < 1 or self.max_span < 1:
+        if self.span_context < 1 or self.max_span < 0:
             raise ConfigError(
-                f"config.objective.span_context {self.span_context} and config.objective.max_span "
-                f"{self.max_span} must be at least 1."
+                f"config.objective.span_context {self.span_context} must be at least 1, and "
+                f"config.objective.max_span {self.max_span} at least 0."
             )
 
     @property

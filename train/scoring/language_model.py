@@ -139,7 +139,8 @@ def load_language_model(workdir: pathlib.Path, length: int = 0) -> LanguageModel
     if own := model.shapes["head"]:  # GPT's has no parameters
         head = load(source, build(theirs.model, objectives.build(theirs, 0).head()), "head")
         params["head"] = {name: head[name] for name in own}
-    layout = make_layout(way, tokenizer, length, getattr(objective, "source_ends", True))
+    cls_first = config.model.family in objectives.CLS_FIRST
+    layout = make_layout(way, tokenizer, length, getattr(objective, "source_ends", True), cls_first)
     return LanguageModel(
         workdir, None if source == workdir else source, config.model.family,
         compile_score(model, mesh, config.sharding), params, mesh, layout,

@@ -3,7 +3,8 @@
 A model scores a text in the way in which it predicts tokens (`WAYS` of model/heads.py):
   causal (GPT): log-likelihood from left to right; the text follows the end-of-text token. With
     objective.isolate_documents (the default) no token was trained to follow that one, so that a
-    text's first token is judged without training; without it documents do follow it.
+    text's first token is judged without training; without it documents do follow it. Of a
+    left-to-right BERT the text follows [CLS].
   decoder (T5): log-likelihood in the decoder. The encoder reads the context, <extra_id_0> and the
     end token; the decoder <extra_id_0> and the continuation (span_corruption.py's layout; what
     the sentinel hides is the last span). Models that were not trained with sentinels
@@ -88,7 +89,9 @@ class Layout:
         return len(ids) + max(len(self.before) - 1, 0) > self.room
 
 
-def make_layout(way: str, tokenizer: Any, length: int, source_ends: bool) -> Layout:
+def make_layout(
+    way: str, tokenizer: Any, length: int, source_ends: bool, cls_first: bool = False
+) -> Layout:
     """The layout of a model.
 
     Args:
@@ -96,6 +99,7 @@ def make_layout(way: str, tokenizer: Any, length: int, source_ends: bool) -> Lay
       tokenizer: of the run.
       length: tokens of a row, at most.
       source_ends: whether an encoder's text ended with the end token in training.
+      cls_first: whether rows began with [CLS] in training.
 
     Raises:
       UserError: the tokenizer lacks a special token that the rows need, or rows are too short.
@@ -105,6 +109,7 @@ def make_layout(way: str, tokenizer: Any, length: int, source_ends: bool) -> Lay
         raise UserError(f"--length={length} is too short for rows; use at least 8 tokens.")
     if way == "causal":
         start = end_of_text(tokenizer).tolist() or [tokenizer.id_of("\n")]
+        start = [tokenizer.cls_id] if cls_first else start
         if start == [None]:
             raise UserError(
                 "The run's vocabulary has neither an end-of-text token nor a line break, so "

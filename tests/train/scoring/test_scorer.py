@@ -244,6 +244,15 @@ def test_layouts_that_the_tokenizer_does_not_allow(texts):
         make_layout("decoder", letters, 4, True)
 
 
+def test_a_left_to_right_text_follows_what_began_it_in_training(language_model):
+    tokenizer = language_model("bert")[0].layout.tokenizer
+    for cls_first, start in ((True, tokenizer.cls_id), (False, tokenizer.sep_id)):
+        layout = make_layout("causal", tokenizer, 16, True, cls_first)
+        (row,) = layout.rows(np.asarray([7, 8, 9], np.int32), np.arange(3))
+        assert row["tokens"].tolist() == [[start, 7, 8]]
+        assert row["targets"].tolist() == [[7, 8, 9]]
+
+
 def test_a_prefix_model_reads_the_bare_context(language_model):
     lm, _ = language_model("t5")
     layout = make_layout("decoder", lm.layout.tokenizer, 32, source_ends=False)
