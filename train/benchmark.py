@@ -12,7 +12,6 @@ timed in turn on a noisy machine.
 import json
 import statistics
 import sys
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from absl import flags
 
 from train.cli import command, define_config
 from train.peak import matrix_peak, timed
+from train.random_rows import random_batch
 
 LABELS = 2  # classes of a classification objective without data
 
@@ -35,71 +35,6 @@ def _define(values: flags.FlagValues, argv: Sequence[str]) -> None:
     flags.DEFINE_string("json", "", "also write the figures to this file", flag_values=values)
     flags.DEFINE_bool("serve", False, "time N more steps per line of stdin", flag_values=values)
     flags.mark_flag_as_required("config", flag_values=values)
-
-
-def random_example(rows: str, window: int, vocab: int, rng: np.random.Generator) -> dict[str, Any]:
-    """A row as input_pipeline gives it, of random ids."""
-    tokens = rng.integers(0, vocab, max(window, 1)).astype(np.int32)
-    stream = {
-        "tokens": tokens,
-        "segment_ids": np.ones(window, np.int32),
-        "positions": np.arange(window, dtype=np.int32),
-    }
-    sentences = {
-        "tokens": tokens[: window // 2],
-        "sentence_starts": np.asarray([0, window // 4]),
-        "document_starts": np.asarray([], np.int32),
-        "distractor": tokens[window // 2 :],
-    }
-    return {
-        "stream": stream,
-        "mixture": stream,
-        "pairs": {"tokens_a": tokens, "tokens_b": tokens},
-        "contiguous": {"tokens": tokens, "elsewhere": tokens, "backward": 0, "continues": 1},
-        "sentences": sentences,
-        "full_sentences": {**sentences, "tokens": tokens},
-        "examples": random_labelled(tokens),
-        "packed": {"examples": [{"tokens": tokens, "answers": np.ones(window, np.int32)}]},
-    }[rows]
-
-
-def random_labelled(tokens: np.ndarray) -> dict[str, Any]:
-    """What any task makes of a record: each objective takes its own."""
-    count, short = len(tokens), max(1, len(tokens) // 4)
-    none, ones = tokens[:0], np.ones(count, np.int32)
-    texts = {"tokens_a": tokens, "tokens_b": none, "label": 0, "record": 0}
-    words = {"tokens": tokens, "pieces": ones, "tags": 0 * ones}
-    question = {"question": tokens[:short], "context": tokens[: count // 2]}
-    span = {"span": np.asarray([0, 0]), "owned": ones[: count // 2], "begin": 0}
-    choices = {"choices": tokens[: 2 * short], "sizes": np.asarray([short, short])}
-    return texts | words | question | span | choices
-
-
-class RandomTokenizer:
-    """What an objective's host half asks of a tokenizer, for ids without any text."""
-
-    cls_id, sep_id, mask_id, eos_id = 1, 2, 3, 2
-    pair_separators = 1
-
-    def __init__(self, vocab_size: int) -> None:
-        """Ids 0 to 3 are special."""
-        self.is_special = np.arange(vocab_size) < 4
-        self.word_start = np.ones(vocab_size, bool)
-        self.sentinels = np.arange(vocab_size - 1, vocab_size - 1 - min(100, vocab_size // 4), -1)
-
-
-def random_batch(config: Any, objective: Any) -> dict[str, np.ndarray]:
-    """A global batch of full rows for the objective."""
-    rng = np.random.default_rng(0)
-    vocab = config.model.vocab_size
-    window = objective.window or config.length
-    examples = [
-        objective.features(
-            random_example(objective.rows, window, vocab, rng), rng, RandomTokenizer(vocab)
-        )
-        for _ in range(config.batch_size)
-    ]
-    return {key: np.stack([e[key] for e in examples]) for key in examples[0]}
 
 
 class StepTimer:
@@ -123,41 +58,32 @@ class StepTimer:
         self.state = self.program.init(self.key)
         self.rate = np.float32(config.optimizer.learning_rate)
         given = (self.state, self.batch, self.key, self.rate)
-        began = time.perf_counter()
-        self.compiled = self.program.train_step.lower(*given).compile()
-        self.compile_seconds = time.perf_counter() - began
-        self.flops = self.program.flops(*given)
+        self.compiled = self.program.compiled(*given)
         timed(self.step, 2)
 
     def step(self) -> Any:
         """One more step."""
-        self.state, metrics = self.compiled(self.state, self.batch, self.key, self.rate)
+        self.state, metrics = self.compiled.call(self.state, self.batch, self.key, self.rate)
         return metrics
-
-    def peak_bytes(self) -> int:
-        """Peak memory of the step on one device, as the compiler plans it."""
-        m = self.compiled.memory_analysis()
-        aliased = m.alias_size_in_bytes
-        return m.argument_size_in_bytes + m.output_size_in_bytes + m.temp_size_in_bytes - aliased
 
     def figures(self, seconds: list[float], peak: float) -> dict[str, Any]:
         """The step's figures from its timings and the device's matrix peak (FLOP/s)."""
         median = statistics.median(seconds)
         quarter = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [median] * 3
         tokens = self.config.batch_size * self.config.length
-        rate = self.flops / median
+        rate = self.compiled.flops / median
         return {
             "parameters": self.program.model.num_params,
             "trained": self.program.num_trained,
             "step_ms_median": 1e3 * median,
             "step_ms_quartiles": [1e3 * quarter[0], 1e3 * quarter[2]],
             "tokens_per_second": tokens / median,
-            "model_gflops_per_step": self.flops / 1e9,
+            "model_gflops_per_step": self.compiled.flops / 1e9,
             "gflops_per_second": rate / 1e9,
             "matrix_peak_gflops_per_second": peak * self.program.mesh.size / 1e9,
             "model_flops_utilisation": rate / (peak * self.program.mesh.size),
-            "compile_seconds": self.compile_seconds,
-            "peak_memory_mib": self.peak_bytes() / 2**20,
+            "compile_seconds": self.compiled.seconds,
+            "peak_memory_mib": self.compiled.peak_bytes / 2**20,
         }
 
 

@@ -9,7 +9,11 @@ class UserError(ValueError):
     """Something asked of train/ cannot be done: one sentence of what, where and what to do."""
 
 
-class Diverged(UserError):  # noqa: N818  says what happened, as StopIteration does
+class Busy(UserError):  # noqa: N818  says what is so, as StopIteration does
+    """Another process holds the folder."""
+
+
+class Diverged(UserError):  # noqa: N818  likewise
     """The loss stopped being a number."""
 
 

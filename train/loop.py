@@ -46,9 +46,9 @@ def run(
 
     Returns:
       `step`, `seconds` (of the loop, compilation and earlier sessions of the run included),
-      `tokens` (seen in all), `flops` (of all steps, train/flops.py), `num_params`, `eval` (the last
-      values), `best`, `stopped` (True after a signal), `early` (True where the patience of the
-      evaluation ended it).
+      `tokens` (seen in all), `flops` (of all steps, train/flops.py), `peak_bytes` (of a step on one
+      device), `num_params`, `num_trained`, `eval` (the last values), `best`, `stopped` (by signal),
+      `early` (where the patience of the evaluation ended it).
 
     Raises:
       UserError and its like in the other rooms: bad input, before anything is written; Diverged.
@@ -125,7 +125,7 @@ class _Run:
         try:
             # Of the first batch, as every batch has the same shapes.
             (batch,) = self._batches(0, 1, prefetch=0)
-            self.flops = program.flops(state, batch, self.key, self.rates[0])
+            self.compiled = program.compiled(state, batch, self.key, self.rates[0])
             rule, step = config.evaluation, start
             if not patience_is_over(rule, start, self.checkpoints.best()):
                 state, step = self._steps(state, start)
@@ -148,8 +148,10 @@ class _Run:
             "step": step,
             "seconds": time.perf_counter() - self.began,
             "tokens": step * config.batch_size * config.length,
-            "flops": step * self.flops,
+            "flops": step * self.compiled.flops,
+            "peak_bytes": self.compiled.peak_bytes,
             "num_params": program.model.num_params,
+            "num_trained": program.num_trained,
             "eval": self.last_eval,
             "best": self.checkpoints.best(),
             "stopped": bool(self.stop.signal),
@@ -186,12 +188,12 @@ class _Run:
         return (to_devices(batch, self.setup.program.mesh) for batch in batches)
 
     def _steps(self, state: State, start: int) -> tuple[State, int]:
-        config, program = self.setup.config, self.setup.program
+        config = self.setup.config
         pending: list[metrics.Metrics] = []
         self.clock, step = time.perf_counter(), start
         batches = self._batches(start, config.steps, config.data.prefetch)
         for step, batch in enumerate(batches, start + 1):
-            state, values = program.train_step(state, batch, self.key, self.rates[step - 1])
+            state, values = self.compiled.call(state, batch, self.key, self.rates[step - 1])
             pending.append(values)
             # Read once: the flag may be set again while a checkpoint is being saved.
             last = step == config.steps or self._stopping()
@@ -247,8 +249,8 @@ class _Run:
             "train/seconds": now - self.began,
             "train/seconds_per_step": seconds,
             "train/tokens_per_second": config.batch_size * config.length / seconds,
-            "train/flops_per_second": self.flops / seconds,
-            "train/flops_utilisation": self.flops / seconds / self.peak,
+            "train/flops_per_second": self.compiled.flops / seconds,
+            "train/flops_utilisation": self.compiled.flops / seconds / self.peak,
         }
         self.writer.write(step, values)
         self.bar.update(step, values)

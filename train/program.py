@@ -7,10 +7,12 @@ shape pays for tracing and compiling.
 import dataclasses
 import functools
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -22,6 +24,23 @@ from train.mesh import make_mesh, replicated
 from train.optimizer import Optimizer, make_optimizer
 from train.state import State, shardings, start
 from train.step import bind, eval_step, train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """A compiled training step, and what it takes.
+
+    Attributes:
+      call: the step, for arguments of the shapes that it was compiled for.
+      flops: see `Program.flops`.
+      peak_bytes: memory of one device at its fullest, as the compiler plans it.
+      seconds: that tracing and compiling took.
+    """
+
+    call: Callable[..., Any]
+    flops: int
+    peak_bytes: int
+    seconds: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,7 +57,9 @@ class Program:
       reset: ``reset(params) -> State`` at step 0 with these parameters (after `init_from`).
       shardings: of the State.
       flops: ``flops(state, batch, key, rate) -> int``, of a training step (train/flops.py); what
-        `remat` computes a second time is left out.
+        `remat` computes a second time is left out. It is traced, not compiled: shapes will do.
+      compiled: ``compiled(state, batch, key, rate) -> Compiled``: `train_step` for arguments of
+        these shapes, one for all runs that share the Program.
     """
 
     model: Model
@@ -52,6 +73,7 @@ class Program:
     reset: Callable[[Any], State]
     shardings: State
     flops: Callable[..., int]
+    compiled: Callable[..., "Compiled"]
 
     @property
     def num_trained(self) -> int:
@@ -111,6 +133,17 @@ def _make(key: str, num_labels: int) -> Program:
         plain["model"]["remat"] = "none"
         return _make(json.dumps(plain, sort_keys=True), num_labels).flops(*args)
 
+    steps: dict[Any, Compiled] = {}
+
+    def compiled(*args: Any) -> Compiled:
+        kind = tuple((np.shape(x), x.dtype) for x in jax.tree.leaves(args))
+        if kind not in steps:
+            began = time.perf_counter()
+            call = train.lower(*args).compile()
+            seconds = time.perf_counter() - began
+            steps[kind] = Compiled(call, flops(*args), peak_bytes(call), seconds)
+        return steps[kind]
+
     reset = lambda params: start(model, optimizer, params, rows)  # noqa: E731
     return Program(
         model=model,
@@ -127,4 +160,12 @@ def _make(key: str, num_labels: int) -> Program:
         reset=jit(reset, out_shardings=places),
         shardings=places,
         flops=flops,
+        compiled=compiled,
     )
+
+
+def peak_bytes(executable: Any) -> int:
+    """Memory of one device at its fullest; what is donated counts once."""
+    m = executable.memory_analysis()
+    used = m.argument_size_in_bytes + m.output_size_in_bytes + m.temp_size_in_bytes
+    return used - m.alias_size_in_bytes

@@ -10,6 +10,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
@@ -18,15 +19,15 @@ import jax
 from ml_collections import ConfigDict
 
 from configs.base import get_config
-from train.errors import UserError
+from train.errors import Busy, UserError
 
 # Keys that may change when a run goes on: they do not change what is computed.
 FREE = ("logging.", "mesh.", "sharding", "data.prefetch", "checkpoint.", "compilation_cache")
 
 
 @contextlib.contextmanager
-def locked(workdir: pathlib.Path) -> Iterator[None]:
-    """Holds the run's lock, which ends with the process; UserError if another one has it.
+def locked(workdir: pathlib.Path, name: str = ".lock") -> Iterator[None]:
+    """Holds the run's lock, which ends with the process; Busy if another one has it.
 
     With several processes, the first one holds it for all. A run that fails before it has written
     anything leaves no folder behind that was not there before.
@@ -36,12 +37,12 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
         return
     new = not workdir.exists()
     workdir.mkdir(parents=True, exist_ok=True)
-    with open(workdir / ".lock", "a+", encoding="utf-8") as file:
+    with open(workdir / name, "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.seek(0)
-            raise UserError(
+            raise Busy(
                 f"Another process ({file.read().strip() or 'unknown'}) is training in {workdir}; "
                 "wait for it, stop it, or choose another --workdir."
             ) from None
@@ -51,8 +52,8 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if new and [path.name for path in workdir.iterdir()] == [".lock"]:
-                (workdir / ".lock").unlink()
+            if new and [path.name for path in workdir.iterdir()] == [name]:
+                (workdir / name).unlink()
                 workdir.rmdir()
 
 
@@ -116,7 +117,8 @@ def check_config(workdir: pathlib.Path, config: ConfigDict, force: bool) -> None
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Processes of other machines may write here too.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 

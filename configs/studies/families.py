@@ -3,10 +3,10 @@ r"""What twelve minutes of novels buy each family on film reviews: mini sizes, S
   pretune train --config=configs/novels.py:family=xlnet,stage=short \
       --config.data.source='DATA/eltec_eng/txt/*.txt' --workdir=runs/xlnet-short
   pretune study --config=configs/studies/families.py:family=xlnet --workdir=runs/sst2-xlnet \
-      --config.pretrain.init_from=runs/xlnet-short \
-      --config.pretrain.data.source='DATA/eltec_eng/txt/*.txt' \
-      --config.finetune.data.source=DATA/glue/SST-2/train_full.tsv \
-      --config.finetune.data.eval_source=DATA/glue/SST-2/dev.tsv
+      --config.family.xlnet.pretrain.init_from=runs/xlnet-short \
+      --config.family.xlnet.pretrain.data.source='DATA/eltec_eng/txt/*.txt' \
+      --config.family.xlnet.finetune.data.source=DATA/glue/SST-2/train_full.tsv \
+      --config.family.xlnet.finetune.data.eval_source=DATA/glue/SST-2/dev.tsv
 
 The study pre-trains the second stage, a third of the time. Argument: family, as in
 configs/novels.py. Figures: docs/results.md.
@@ -23,7 +23,8 @@ def get_config(arg: str = "") -> ConfigDict:
     """The study of one family."""
     family = base.arguments(arg, family="bert")["family"]
     pretrain = novels.get_config(f"family={family},stage=long")
-    c = studies.get_config(pretrain, sst2.finetuning())
+    arms = {"pretrained": studies.arm("pre-trained"), "scratch": studies.scratch()}
+    c = studies.get_config({family: {"pretrain": pretrain, "finetune": sst2.finetuning()}}, arms)
     c.title = f"What did pre-training {family} on novels buy on SST-2?"
     c.budgets, c.budget_steps = (1024,), (256,)
     return c

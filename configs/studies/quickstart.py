@@ -15,7 +15,9 @@ from configs.studies import base as studies
 def get_config(arg: str = "") -> ConfigDict:
     """The study; it takes no argument."""
     base.arguments(arg)
-    c = studies.get_config(pretraining(), finetuning())
+    families = {"bert": {"pretrain": pretraining(), "finetune": finetuning()}}
+    arms = {"pretrained": studies.arm("pre-trained"), "scratch": studies.scratch()}
+    c = studies.get_config(families, arms)
     c.budget_steps = (60, 100, 140)
     c.seeds = (0, 1, 2, 3, 4)
     return c

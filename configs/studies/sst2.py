@@ -3,10 +3,10 @@ r"""What pre-training on novels buys on film reviews: BERT-mini, SST-2, 64, 1,02
   pretune train --config=configs/bert_novels.py:stage=short \
       --config.data.source='DATA/eltec_eng/txt/*.txt' --workdir=runs/novels-short
   pretune study --config=configs/studies/sst2.py --workdir=runs/sst2 \
-      --config.pretrain.init_from=runs/novels-short \
-      --config.pretrain.data.source='DATA/eltec_eng/txt/*.txt' \
-      --config.finetune.data.source=DATA/glue/SST-2/train_full.tsv \
-      --config.finetune.data.eval_source=DATA/glue/SST-2/dev.tsv
+      --config.family.bert.pretrain.init_from=runs/novels-short \
+      --config.family.bert.pretrain.data.source='DATA/eltec_eng/txt/*.txt' \
+      --config.family.bert.finetune.data.source=DATA/glue/SST-2/train_full.tsv \
+      --config.family.bert.finetune.data.eval_source=DATA/glue/SST-2/dev.tsv
 
 The study's table counts the second stage of the pre-training only; the first took 19 CPU minutes.
 Figures: docs/results.md.
@@ -21,7 +21,9 @@ from configs.studies import base as studies
 def get_config(arg: str = "") -> ConfigDict:
     """The study; it takes no argument."""
     base.arguments(arg)
-    c = studies.get_config(bert_novels.get_config("stage=long"), finetuning())
+    stages = {"pretrain": bert_novels.get_config("stage=long"), "finetune": finetuning()}
+    arms = {"pretrained": studies.arm("pre-trained"), "scratch": studies.scratch()}
+    c = studies.get_config({"bert": stages}, arms)
     c.title = "What did pre-training on novels buy on SST-2?"
     c.budgets = (64, 1024, 0)
     c.budget_steps = (120, 256, 2105)  # the last: all 67,349 examples once

@@ -8,6 +8,7 @@ import statistics
 import pytest
 
 from train import benchmark, cli, peak
+from train.program import Compiled
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -63,12 +64,9 @@ def test_figures_take_the_median_and_quartiles():
             mesh = type("Mesh", (), {"size": 2})
             model = type("Model", (), {"num_params": 5})
             parts = {"num_trained": 3, "mesh": mesh, "model": model}
-            self.program, self.flops = type("Program", (), parts), 40
+            self.program = type("Program", (), parts)
             self.config = type("Config", (), {"batch_size": 3, "length": 4})
-            self.compile_seconds = 1.0
-
-        def peak_bytes(self):
-            return 2**20
+            self.compiled = Compiled(None, flops=40, peak_bytes=2**20, seconds=1.0)
 
     seconds = [1.0, 2.0, 4.0, 8.0, 100.0]
     figures = Timer().figures(seconds, peak=10.0)

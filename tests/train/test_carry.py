@@ -11,11 +11,11 @@ from input_pipeline.dataset import Prepared
 from model.api import build
 from tests.train.test_step import one_step, sgd
 from train import objectives
-from train.benchmark import random_batch
 from train.evaluate import evaluate
 from train.loop import run
 from train.mesh import to_devices
 from train.program import make_program
+from train.random_rows import random_batch
 from train.setup import Setup
 from train.state import start
 

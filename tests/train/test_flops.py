@@ -6,9 +6,9 @@ import pytest
 
 from model.api import build
 from model.heads import Heads
-from train.benchmark import random_batch
 from train.flops import count
 from train.program import make_program
+from train.random_rows import random_batch
 
 # All models here: 2 layers, width 16, feed-forward 32, vocabulary 32; rows of 8.
 LAYER = 2 * 8 * (4 * 16 * 16 + 2 * 16 * 32) + 2 * (2 * 8 * 8 * 16)

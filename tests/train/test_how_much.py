@@ -13,13 +13,13 @@ import pytest
 from configs import regimes
 from tests.train.test_loop import assert_same_state, saved
 from train import cli, loop, peak
-from train.benchmark import random_batch
 from train.checkpoint import Checkpoints
 from train.errors import UserError
 from train.import_adapter import import_adapter
 from train.loop import run
 from train.mesh import to_devices
 from train.program import make_program
+from train.random_rows import random_batch
 from train.selection import new_best, patience_is_over
 from train.setup import check, complete, initial_state, set_up
 

@@ -8,11 +8,11 @@ import pytest
 
 from configs import regimes
 from model.heads import Heads
-from train.benchmark import random_batch
 from train.errors import UserError
 from train.mesh import to_devices
 from train.paces import matching
 from train.program import make_program
+from train.random_rows import random_batch
 from train.setup import set_unfreezing
 
 FAMILIES = ("bert", "gpt", "t5", "xlnet")

@@ -6,7 +6,7 @@ import pytest
 from input_pipeline.example_store import build_example_store
 from input_pipeline.packing import ExampleRows
 from train import objectives
-from train.benchmark import RandomTokenizer
+from train.random_rows import RandomTokenizer
 from train.room import cut
 from train.setup import set_up
 

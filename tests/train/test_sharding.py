@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from model.sharding import partition_spec
-from train.benchmark import random_batch
 from train.errors import UserError
 from train.mesh import check_batch, make_mesh, to_devices
 from train.program import make_program
+from train.random_rows import random_batch
 
 STEPS = 5
 LAYOUTS = {  # data, fsdp, sequence, tensor

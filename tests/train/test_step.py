@@ -10,8 +10,8 @@ import pytest
 from configs import base
 from model.api import build
 from train import objectives
-from train.benchmark import random_batch
 from train.optimizer import make_optimizer
+from train.random_rows import random_batch
 from train.state import start
 from train.step import eval_step, train_step
 

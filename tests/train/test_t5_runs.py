@@ -9,11 +9,11 @@ import pytest
 from configs.base import ConfigError
 from input_pipeline.tokenizers import load_tokenizer, train_tokenizer
 from train import cli, generate
-from train.benchmark import random_batch
 from train.loop import run
 from train.mesh import to_devices
 from train.objectives import prefix_lm
 from train.program import make_program
+from train.random_rows import random_batch
 from train.setup import check
 
 T5 = {

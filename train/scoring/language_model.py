@@ -4,6 +4,7 @@ Legend: B rows of a batch, P targets of a row, V vocabulary.
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -62,6 +63,7 @@ def score_batch(
     return jnp.sum(log_prob_BP, axis=1), jnp.all(greedy_BP, axis=1)
 
 
+@functools.lru_cache(maxsize=8)
 def compile_score(model: Model, mesh: Mesh, rules: Any) -> Callable[..., Any]:
     """`score_batch` of a model, jitted: it is compiled once for each shape of a batch."""
 
@@ -139,9 +141,10 @@ def load_language_model(workdir: pathlib.Path, length: int = 0) -> LanguageModel
     if own := model.shapes["head"]:  # GPT's has no parameters
         head = load(source, build(theirs.model, objectives.build(theirs, 0).head()), "head")
         params["head"] = {name: head[name] for name in own}
+    rules = tuple((name, tuple(axes)) for name, axes in config.sharding)  # hashable
     cls_first = config.model.family in objectives.CLS_FIRST
     layout = make_layout(way, tokenizer, length, getattr(objective, "source_ends", True), cls_first)
     return LanguageModel(
         workdir, None if source == workdir else source, config.model.family,
-        compile_score(model, mesh, config.sharding), params, mesh, layout,
+        compile_score(model, mesh, rules), params, mesh, layout,
     )  # fmt: skip

@@ -1,54 +1,57 @@
 """The runs of a study: which they are, what config each has, where each lives.
 
-A study is a grid: label budgets x seeds x arms, after one pre-training. The runs of one budget and
-seed differ in nothing but the arm: same data subset, tokenizer, order, steps and architecture.
+A run goes through its arm's stages. Each stage is named by the hash of its config and of the stage
+before it, so a pre-training that several arms, or a later study, ask for in the same words is one
+folder in the store. The runs of one family, budget and seed differ in nothing but the arm: same
+labelled examples, tokenizer, order and architecture.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from configs import regimes
 from configs.base import choose
 from model.api import architecture
 from train.errors import UserError
+from train.study import equal
 from train.study.results import config_hash
-
-
-def pretrained(config: ConfigDict, pretraining: Path) -> None:
-    """Starts from the backbone of the pre-training run."""
-    config.init_from = str(pretraining)
-
-
-def scratch(config: ConfigDict, pretraining: Path) -> None:
-    """Starts from random parameters."""
-    del pretraining
-    config.init_from = ""
-
-
-ARMS: dict[str, Callable[[ConfigDict, Path], None]] = {"pretrained": pretrained, "scratch": scratch}
-LABELS = {"pretrained": "pre-trained", "scratch": "scratch"}
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training run; `arm`, `budget` and `seed` are None, None and its own for pre-training."""
+    """One training run: a stage that others build on, or (with an arm and a budget) a last one.
 
-    role: str  # pretrain | finetune
-    arm: str | None
+    Attributes:
+      stage: its name in the family.
+      family: likewise in the study.
+      arm: whose run it is; "" for a stage that arms share.
+      budget: labelled examples; None where `arm` is "".
+      seed: of the run.
+      config: complete but for what `train.setup.complete` takes from `init_from`.
+      key: hash of what decides its results.
+      folder: where it lives.
+      before: the stages that it went through, first to last.
+      needs: the run whose tokenizer (and, where it is in `before`, parameters) it takes.
+    """
+
+    stage: str
+    family: str
+    arm: str
     budget: int | None
     seed: int
     config: ConfigDict
-    config_hash: str
+    key: str
     folder: Path
+    before: "tuple[Run, ...]"
+    needs: "Run | None"
 
     @property
-    def title(self) -> str:
-        """What the run is, for people."""
-        if self.role == "pretrain":
-            return "pre-training"
-        return f"{LABELS[self.arm]}, {budget_name(self.budget)} labels, seed {self.seed}"
+    def last(self) -> bool:
+        """Whether it is what the study measures."""
+        return bool(self.arm)
 
 
 def budget_name(budget: int) -> str:
@@ -56,63 +59,163 @@ def budget_name(budget: int) -> str:
     return f"{budget:,}" if budget else "all"
 
 
-def make(study: ConfigDict, workdir: Path) -> tuple[Run, list[Run]]:
-    """The pre-training run and the fine-tuning runs, in the order in which they are run.
+def title(study: ConfigDict, run: Run) -> str:
+    """What a run is, for people."""
+    if not run.last:
+        seed = f", seed {run.seed}" if run.stage in study.seeded else ""
+        return f"{run.family}, {run.stage}{seed}"
+    label = study.arm[run.arm].label
+    return f"{run.family}, {label}, {budget_name(run.budget)} labels, seed {run.seed}"
 
-    Folders are named by the hash of the config, which names no path: a study moves with its
-    workdir, and a changed config gets new runs beside the old ones.
+
+def comparisons(study: ConfigDict) -> list[tuple[str, str]]:
+    """The pairs of arms that are compared: those asked for of the arms that run."""
+    there = list(study.arms)
+    asked = [tuple(pair) for pair in study.comparisons]
+    asked = asked or [(there[0], other) for other in there[1:]]
+    return [pair for pair in asked if set(pair) <= set(there)]
+
+
+def store(study: ConfigDict, workdir: Path) -> Path:
+    """Where the stages before the last are kept."""
+    return Path(study.store) if study.store else workdir.parent / "store"
+
+
+def make(study: ConfigDict, workdir: Path) -> list[Run]:
+    """All runs in an order in which each follows what it needs.
+
+    Folders are named by hashes in which no path counts: a study may move, and a changed config gets
+    new runs beside the old ones.
+
+    Raises:
+      UserError, ConfigError: the grid is empty, repeats itself or asks the impossible.
     """
     check(study)
-    pretrain = resolved(study.pretrain)
-    key = config_hash(pretrain)
-    base = Run(
-        "pretrain", None, None, pretrain.seed, pretrain, key, workdir / f"pretrain-{key[:8]}"
-    )
-    use_cache(pretrain, workdir)
-    runs = [
-        finetuning(study, base, arm, budget, seed, workdir)
+    grid = [
+        (family, arm, budget, seed)
+        for family in study.families
         for budget in study.budgets
         for seed in study.seeds
         for arm in study.arms
     ]
-    return base, runs
+    steps = {}
+    if study.equal.stages:
+        steps = equal.steps(study, workdir, lambda *cell: stages(study, *cell))
+    runs: dict[str, Run] = {}
+    for cell in grid:
+        for run in chain(study, workdir, cell, steps):
+            runs.setdefault(run.key, run)
+    return list(runs.values())
 
 
-def finetuning(
-    study: ConfigDict, base: Run, arm: str, budget: int, seed: int, workdir: Path
-) -> Run:
-    """One cell's run: the study's fine-tuning config with the arm's start, the budget, the seed."""
-    config = resolved(study.finetune)
-    if not config.model.family:
-        config.model.update(architecture(base.config.model))
-    config.seed = seed
-    config.data.budget = budget
-    if study.budget_steps:
-        config.steps = study.budget_steps[list(study.budgets).index(budget)]
-    key = config_hash(base.config_hash, config, arm)
-    config.tokenizer.path = str(base.folder / "tokenizer")
-    use_cache(config, workdir)
-    ARMS[arm](config, base.folder)
-    folder = workdir / f"{arm}-{budget or 'all'}-seed{seed}-{key[:8]}"
-    return Run("finetune", arm, budget, seed, config, key, folder)
+def stages(
+    study: ConfigDict, family: str, arm: str, budget: int, seed: int
+) -> list[tuple[str, ConfigDict]]:
+    """The configs of a run's stages, without what one takes from another."""
+    found = []
+    spec = study.arm[arm]
+    for stage in spec.stages:
+        config = study.family[family][stage].copy_and_resolve_references()
+        last = stage == spec.stages[-1]
+        if last and not config.model.family:
+            first = first_config(study, family, arm)
+            config.model.update(architecture(first.model))
+            config.tokenizer.update(first.tokenizer)
+        if last:
+            with config.unlocked():
+                regimes.apply(config, spec.regime, spec.layers)
+            config.data.budget = budget
+            if study.budget_steps:
+                config.steps = study.budget_steps[list(study.budgets).index(budget)]
+        change(config, spec, arm, stage)
+        if last or stage in study.seeded:
+            config.seed = seed
+        found.append((stage, config))
+    return found
 
 
-def resolved(config: ConfigDict) -> ConfigDict:
-    """A copy that shares nothing with the original, locked like it."""
-    return config.copy_and_resolve_references()
+def change(config: ConfigDict, spec: ConfigDict, arm: str, stage: str) -> None:
+    """Sets what the arm changes in this stage."""
+    if stage in spec.changes:
+        try:
+            config.update(spec.changes[stage])
+        except (KeyError, AttributeError, TypeError, ValueError) as error:
+            reason = str(error).strip("\"'").splitlines()[0]
+            raise UserError(
+                f"config.arm.{arm}.changes.{stage} does not fit the config ({reason}); name keys "
+                "of configs/base.py, with values of their type."
+            ) from error
 
 
-def use_cache(config: ConfigDict, workdir: Path) -> None:
-    """Tokenised text is shared by the runs of a study."""
-    config.data.cache_dir = config.data.cache_dir or str(workdir / "cache")
+def first_config(study: ConfigDict, family: str, arm: str) -> ConfigDict:
+    """The config of the first stage of this arm; for scratch, of the first arm that has several."""
+    longer = [name for name in (arm, *study.arms, *study.arm) if len(study.arm[name].stages) > 1]
+    if not longer:
+        raise UserError(
+            f"config.family.{family} leaves its model's family empty and no arm has a stage "
+            "before the last; name the family and its sizes there."
+        )
+    spec = study.arm[longer[0]]
+    config = study.family[family][spec.stages[0]].copy_and_resolve_references()
+    change(config, spec, longer[0], spec.stages[0])
+    return config
+
+
+def chain(
+    study: ConfigDict, workdir: Path, cell: tuple[str, str, int, int], steps: dict
+) -> list[Run]:
+    """The stages of one cell of the grid as runs, the last one last."""
+    family, arm, budget, seed = cell
+    runs: list[Run] = []
+    for stage, config in stages(study, *cell):
+        last = stage == study.arm[arm].stages[-1]
+        needs = runs[-1] if runs else (lender(study, workdir, cell, steps) if last else None)
+        config.steps = steps.get((family, arm, budget if last else None, stage), config.steps)
+        key = config_hash(needs.key if needs else "", f"{family} {arm}" if last else "", config)
+        where = store(study, workdir)
+        config.data.cache_dir = config.data.cache_dir or str(where / "cache")
+        if needs:
+            config.tokenizer.path = str(needs.folder / "tokenizer")
+        if runs:
+            config.init_from = str(needs.folder)
+        if last:
+            name = f"{family}-{arm}-{budget or 'all'}-seed{seed}-{key[:8]}"
+            folder, place = workdir / "runs" / name, (arm, budget)
+        else:
+            folder, place = where / f"{stage}-{family}-{key[:8]}", ("", None)
+        runs.append(
+            Run(stage, family, *place, config.seed, config, key, folder, tuple(runs), needs)
+        )
+    if len(runs) == 1 and runs[0].needs:
+        return [runs[0].needs, *runs]
+    return runs
+
+
+def lender(
+    study: ConfigDict, workdir: Path, cell: tuple[str, str, int, int], steps: dict
+) -> Run | None:
+    """The pre-training whose tokenizer a run from scratch takes: the first arm's that has one."""
+    family, _, budget, seed = cell
+    for other in study.arms:
+        if len(study.arm[other].stages) > 1:
+            return chain(study, workdir, (family, other, budget, seed), steps)[0]
+    return None
 
 
 def check(study: ConfigDict) -> None:
     """UserError (or ConfigError) if the grid is empty, repeats itself or asks the impossible."""
-    for name in ("arms", "budgets", "seeds"):
-        values = list(study[name])
-        if not values or len(set(values)) < len(values):
-            raise UserError(f"config.{name} is {tuple(values)}: give at least one, each once.")
+    for name in ("families", "arms", "budgets", "seeds"):
+        unique(f"config.{name}", study[name])
+    for name in study.families:
+        choose("family of this study", name, study.family)
+    pairs = [*study.comparisons, *study.published.expected]
+    for name in [*study.arms, *(arm for pair in pairs for arm in pair)]:
+        choose("arm of this study", name, study.arm)
+    for name in study.arms:
+        for family in study.families:
+            for stage in study.arm[name].stages:
+                choose(f"stage of config.family.{family}", stage, study.family[family])
+        unique(f"config.arm.{name}.stages", study.arm[name].stages)
     if min(study.budgets) < 0:
         raise UserError(f"config.budgets is {tuple(study.budgets)}: none may be negative (0: all).")
     if study.budget_steps and len(study.budget_steps) != len(study.budgets):
@@ -120,7 +223,13 @@ def check(study: ConfigDict) -> None:
             f"config.budget_steps is {tuple(study.budget_steps)}, but there are "
             f"{len(study.budgets)} budgets; give one number for each, or ()."
         )
-    for arm in study.arms:
-        choose("arm of a study", arm, ARMS)
     if not study.metric.startswith("eval/"):
         raise UserError(f"config.metric is {study.metric!r}: name one such as eval/accuracy.")
+    equal.check(study)
+
+
+def unique(name: str, values: Sequence[object]) -> None:
+    """UserError if there is nothing, or something twice."""
+    values = list(values)
+    if not values or len(set(values)) < len(values):
+        raise UserError(f"{name} is {tuple(values)}: give at least one, each once.")

@@ -1,147 +1,170 @@
-"""Plots of a study as inline SVG: text stays text, and the page's CSS gives the colours.
+"""The figures of a study as files, drawn by matplotlib: for slides, papers and report.md."""
 
-Matplotlib draws with stand-in colours, which become CSS afterwards: axes take `currentColor`, arms
-the variables `--arm-0`, `--arm-1`, ... So one drawing serves light, dark and print.
-"""
-
+import hashlib
 import io
+import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Drawing
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
-from train.study import plan
-from train.study.results import read_curve
-from train.study.summary import Cell, Summary
+from train.study.panels import NO_ARM, Figure, Series
+from train.study.units import si
+from train.workdir import write_text
 
-INK = "#010203"  # stand-in for currentColor
-ARM_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito 2008
-MARKERS = "osD^"
+# After Okabe and Ito (2008) and Tol (2021), darkened to be seen on white; as in templates/page.css.
+COLOURS = ("#0072b2", "#c44f00", "#008060", "#a8437f", "#8a6a00", "#0f8a9d", "#5c5c5c")
+MARKERS = "osD^vPX"
+DASHES = ((), (6, 2), (1.5, 1.5), (6, 2, 1.5, 2), (9, 3), (3, 1.5), (1, 3))
+INK = "#1b1f24"
 STYLE = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
-    "font.size": 11,
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
     "text.color": INK,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
+    "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e3e7eb",
+    "grid.linewidth": 0.6,
     "xtick.color": INK,
     "ytick.color": INK,
     "legend.frameon": False,
 }
+PANEL = (3.3, 2.3)  # inches
+HEAD = 0.45  # inches for the legend
+DPI = 130
 
 
-def label_efficiency(summary: Summary, arms: Sequence[str], budgets: Sequence[int]) -> str:
-    """The metric against the label budget, with its interval and each seed's value, per arm.
+def write(figures: Sequence[Figure], arms: Sequence[str], folder: Path) -> None:
+    """Writes each figure as NAME.svg and NAME.png, unless it is there already: drawing is slow.
 
-    Budgets stand at equal distances: "all" is a place, not a number.
+    Args:
+      figures: as train/study/figures.py makes them.
+      arms: their names for people.
+      folder: is made.
     """
-    with mpl.rc_context(STYLE | {"svg.hashsalt": "label-efficiency"}):
-        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-        axes = figure.subplots()
-        for index, arm in enumerate(arms):
-            cells = [c for c in summary.cells if c.arm == arm]
-            _intervals(axes, cells, index, (index - (len(arms) - 1) / 2) * 0.08, summary.scale)
-        axes.set_xticks(range(len(budgets)), [plan.budget_name(b) for b in budgets])
-        axes.set_xlim(-0.4, len(budgets) - 0.6)
-        axes.set_xlabel("labelled examples")
-        axes.set_ylabel(_axis_name(summary))
-        axes.legend(loc="best")
-        return to_svg(figure, "Label efficiency: the metric against the number of labels, per arm")
+    folder.mkdir(parents=True, exist_ok=True)
+    for figure in figures:
+        mark = f"<!-- {digest(figure, arms)} -->"
+        vectors, pixels = (folder / f"{figure['name']}.{suffix}" for suffix in ("svg", "png"))
+        if pixels.exists() and vectors.exists() and mark in vectors.read_text(encoding="utf-8"):
+            continue
+        with mpl.rc_context(STYLE | {"svg.hashsalt": figure["name"]}):
+            drawing = draw(figure, arms)
+            FigureCanvasAgg(drawing)
+            drawing.savefig(pixels, dpi=DPI, metadata={"Software": None})
+            write_text(vectors, f"{svg(drawing, figure['title'])}{mark}\n")
 
 
-def _intervals(axes, cells: list[Cell], index: int, shift: float, scale: float) -> None:
-    x = np.arange(len(cells)) + shift
-    mean, low, high = (
-        scale * np.array([getattr(c.estimate, name) for c in cells])
-        for name in ("mean", "low", "high")
-    )
-    colour = _colour(index)
-    axes.errorbar(
-        x, mean, np.nan_to_num([mean - low, high - mean]).clip(0), color=colour, capsize=4,
-        marker=MARKERS[index % 4], linestyle=("-", "--", ":", "-.")[index % 4],
-        label=plan.LABELS[cells[0].arm],
+def digest(figure: Figure, arms: Sequence[str]) -> str:
+    """Of all that decides what a figure looks like, this file included."""
+    source = Path(__file__).read_text(encoding="utf-8")
+    return hashlib.sha256(json.dumps([figure, list(arms), source]).encode()).hexdigest()
+
+
+def draw(figure: Figure, arms: Sequence[str]) -> Drawing:
+    """A figure's panels in a grid, with one legend."""
+    panels = figure["panels"]
+    columns = min(figure["columns"] or 3, len(panels))
+    rows = -(-len(panels) // columns)
+    width, height = PANEL[0] * columns, PANEL[1] * rows + HEAD
+    drawing = Drawing(figsize=(width, height))
+    grid = drawing.subplots(rows, columns, squeeze=False).flat
+    drawing.subplots_adjust(
+        left=0.62 / width, right=1 - 0.1 / width, bottom=0.48 / height,
+        top=1 - (HEAD + 0.25) / height, wspace=0.24, hspace=0.5,
     )  # fmt: skip
-    for place, item in zip(x, cells, strict=True):
-        values = scale * np.array(list(item.values.values()))
-        axes.plot(np.full(len(values), place), values, ".", color=colour, alpha=0.45, markersize=5)
+    shared: dict[tuple[str, str], Axes] = {}
+    for axes, panel in zip(grid, panels, strict=False):
+        for side in ("x", "y"):
+            key = (side, panel.get("share" if side == "x" else "share_y", ""))
+            if key in shared:
+                getattr(axes, f"share{side}")(shared[key])
+            shared.setdefault(key, axes)
+        for series in panel["series"]:
+            plot(axes, series, figure["name"])
+        axes.set_title(panel["title"])
+        axes.set_ylabel(panel.get("y") or figure["y"])
+        axes.set_xlabel(figure["x"]["label"])
+        x = figure["x"]
+        if x["kind"] == "log":
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value)))
+        if x["kind"] == "linear":
+            axes.xaxis.set_major_locator(MaxNLocator(5))
+        if x["kind"] == "ordinal":
+            axes.set_xticks(range(len(x["ticks"])), x["ticks"])
+            axes.set_xlim(-0.5, len(x["ticks"]) - 0.5)
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.minorticks_off()
+    for axes in list(grid)[len(panels) :]:
+        axes.set_visible(False)
+    drawing.legend(handles=legend(figure, arms), loc="upper left", ncols=4 if columns > 1 else 2)
+    return drawing
 
 
-def learning_curves(runs: Sequence[plan.Run], summary: Summary) -> str:
-    """Training loss and the metric against the step, one line a run; "" if nothing was logged.
-
-    One row of plots per label budget, the same axes for both arms.
-    """
-    budgets = list(dict.fromkeys(run.budget for run in runs))
-    arms = list(dict.fromkeys(run.arm for run in runs))
-    names = [("train/loss", 1.0), (summary.metric, summary.scale)]
-    drawn = False
-    with mpl.rc_context(STYLE | {"svg.hashsalt": "learning-curves"}):
-        figure = Figure(figsize=(6.8, 2.4 * len(budgets) + 0.4), layout="constrained")
-        grid = figure.subplots(len(budgets), 2, squeeze=False, sharex=True)
-        for run in runs:
-            for axes, (name, scale) in zip(grid[budgets.index(run.budget)], names, strict=True):
-                steps, values = read_curve(run.folder, name)
-                drawn |= bool(steps)
-                axes.plot(
-                    steps, scale * np.array(values), color=_colour(arms.index(run.arm)), alpha=0.8,
-                    linewidth=1.2, linestyle=("-", "--", ":", "-.")[arms.index(run.arm) % 4],
-                    marker="." if name == summary.metric else "",
-                    label=plan.LABELS[run.arm] if run.seed == runs[0].seed else "_",
-                )  # fmt: skip
-        for budget, (left, right) in zip(budgets, grid, strict=True):
-            left.set_ylabel("training loss")
-            right.set_ylabel(_axis_name(summary))
-            left.set_title(f"{plan.budget_name(budget)} labels", loc="left", fontsize=11)
-        for axes in grid[-1]:
-            axes.set_xlabel("step")
-        grid[0][0].legend(loc="best")
-        return to_svg(figure, "Learning curves of every fine-tuning run") if drawn else ""
+def plot(axes: Axes, series: Series, name: str) -> None:
+    """One series, in its arm's colour, marker and dashes."""
+    x, y = np.array(series["x"], float), np.array(series["y"], float)
+    colour, marker, dashes = look(series)
+    if series["kind"] == "mean":
+        low, high = (np.array(series.get(k) or y, float) for k in ("low", "high"))
+        reach = np.nan_to_num([y - low, high - y]).clip(0)
+        axes.errorbar(
+            x, y, reach, color=colour, capsize=2.5, marker=marker, markersize=4.5, linewidth=1.3,
+            elinewidth=1, dashes=dashes,
+        )  # fmt: skip
+    elif series["kind"] == "dots":
+        axes.plot(x, y, ".", color=colour, alpha=0.45, markersize=4)
+    else:
+        few = marker if len(x) <= 12 and series["arm"] != NO_ARM else ""
+        axes.plot(
+            x, y, color=colour, linewidth=0.9, alpha=0.8, dashes=dashes, marker=few, markersize=2.5
+        )
 
 
-def pretraining_curve(run: plan.Run) -> str:
-    """Losses of the pre-training against the step; "" if nothing was logged."""
-    curves = {name: read_curve(run.folder, name) for name in ("train/loss", "eval/loss")}
-    if not any(steps for steps, _ in curves.values()):
-        return ""
-    with mpl.rc_context(STYLE | {"svg.hashsalt": "pre-training"}):
-        figure = Figure(figsize=(6.4, 3.0), layout="constrained")
-        axes = figure.subplots()
-        for index, (name, (steps, values)) in enumerate(curves.items()):
-            label = {"train/loss": "training", "eval/loss": "held-out"}[name]
-            axes.plot(
-                steps, values, ("-", "o--")[index], color=INK, alpha=(0.5, 1)[index], label=label
-            )
-        axes.set_xlabel("step")
-        axes.set_ylabel("pre-training loss")
-        axes.legend(loc="best")
-        return to_svg(figure, "Pre-training loss against the step")
+def look(series: Series) -> tuple[str, str, tuple[float, ...]]:
+    """Colour, marker and dashes of a series."""
+    arm = series["arm"]
+    if arm == NO_ARM:
+        return INK, "", DASHES[series.get("style") == "held out"]
+    return COLOURS[arm % len(COLOURS)], MARKERS[arm % len(MARKERS)], DASHES[arm % len(DASHES)]
 
 
-def _axis_name(summary: Summary) -> str:
-    name = summary.metric.removeprefix("eval/")
-    return f"{name}, %" if summary.scale == 100 else name
+def legend(figure: Figure, arms: Sequence[str]) -> list[Line2D]:
+    """A handle for each arm (or kind of curve) that the figure shows."""
+    handles: dict[str, Line2D] = {}
+    for panel in figure["panels"]:
+        for series in sorted(panel["series"], key=lambda s: s["arm"]):
+            label = series.get("style") or arms[series["arm"]]
+            colour, marker, dashes = look(series)
+            line = Line2D([], [], color=colour, marker=marker, dashes=dashes, markersize=4.5)
+            line.set_label(label)
+            handles.setdefault(label, line)
+    return list(handles.values())
 
 
-def _colour(index: int) -> str:
-    return ARM_COLOURS[index % len(ARM_COLOURS)]
-
-
-def to_svg(figure: Figure, description: str) -> str:
-    """The figure as one <svg> element, scalable, without background, metadata or colours of ink."""
+def svg(drawing: Drawing, title: str) -> str:
+    """The drawing without dates, versions or outside addresses: the same twice."""
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]  # drops the XML prologue, whose DTD is an outside address
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    svg = svg.replace("<svg", f'<svg role="img" aria-label="{description}"', 1)
-    svg = svg.replace(INK, "currentColor")
-    for index, colour in enumerate(ARM_COLOURS):
-        svg = svg.replace(colour, f"var(--arm-{index})")
-    return svg
+    drawing.savefig(buffer, format="svg", metadata=nothing | {"Title": title})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]  # the prologue's DTD is an outside address
+    return re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)

@@ -1,205 +1,231 @@
-"""The report of a study: a table for the terminal, report.md, and a self-contained report.html."""
+"""The report of a study: tables for the terminal, report.md, plots, and report.html.
 
-import shlex
+The page is one file that loads nothing: its styles, scripts and data (the records, but for which
+examples were right) are in it. Its tables are plain HTML; a script draws the plots and sorts.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jinja2
-from markupsafe import Markup
 from ml_collections import ConfigDict
+from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
 
-from train.study import plan, plots
-from train.study.results import Record, config_hash
-from train.study.summary import ALPHA, TWO_LEVEL, Comparison, Cost, Summary, bounds, number, shown_p
+from train.study import captions, figures, plan, plots, provenance, tables, units
+from train.study.plan import Run, budget_name
+from train.study.results import Record
+from train.study.summary import Comparison, Summary
+from train.study.tables import Row, Table
+from train.study.wording import clock, number
 from train.workdir import write_text
 
-Rows = list[list[str]]
-RESULT_HEADER = ("labels", "arm", "mean", "95% interval", "by seed", "runs")
-COST_HEADER = ("", "runs", "wall time", "training FLOPs", "tokens")
+FEW = 8  # verdicts that need no filter
+MANY = 24  # rows from which on a table scrolls by itself
+TERMINAL_LACKS = ("trained", "tokens", "steps", "time before", ", $")  # columns of the costs
+EVERYTHING = 10**12  # labels by which "all" is sorted
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("train.study", "templates"),
+    autoescape=jinja2.select_autoescape(["html"]),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+TEMPLATES.filters["zip"] = lambda a, b: list(zip(a, b, strict=True))
 
 
-def write(study: ConfigDict, summary: Summary, records: list[Record], workdir: Path) -> None:
-    """Writes report.md and report.html into the study's folder."""
-    base, runs = plan.make(study, workdir)
-    content = {
-        "title": study.title,
-        "verdicts": [c.verdict for c in summary.comparisons],
-        "caption": caption(study, summary),
-        "warning": warning(study, summary),
-        "results": {"header": RESULT_HEADER, "rows": result_rows(study, summary)},
-        "differences": {
-            "header": difference_header(summary),
-            "rows": [difference_row(c, summary) for c in summary.comparisons],
-        },
-        "costs": {"header": COST_HEADER, "rows": cost_rows(summary)},
-        "lineage": lineage_rows(study, records),
-        "records": records,
-        "run_names": {r.config_hash: r.title for r in [base, *runs]},
-        "failed": [f"{r['workdir']}: {r['error']}" for r in summary.failed],
-    }
-    templates = jinja2.Environment(
-        loader=jinja2.PackageLoader("train.study", "templates"),
-        autoescape=jinja2.select_autoescape(["html"]),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+def write(study: ConfigDict, summary: Summary, records: Sequence[Record], workdir: Path) -> None:
+    """Writes report.md, report.html and plots/ into the study's folder."""
+    runs = plan.make(study, workdir)
+    drawn = figures.make(study, summary, runs, records)
+    content = contents(study, summary, runs, records) | {"figures": {f["name"]: f for f in drawn}}
+    labels = [study.arm[arm].label for arm in study.arms]
+    plots.write(drawn, labels, workdir / "plots")
+    markdown = TEMPLATES.get_template("report.md").render(content, cell=markdown_cell)
+    write_text(workdir / "report.md", re.sub(r"\n{3,}", "\n\n", markdown))
+    data = page_data(study, summary, runs, records, drawn)
+    page = TEMPLATES.get_template("report.html").render(
+        content, data=data, FEW=FEW, MANY=MANY, colours=len(plots.COLOURS)
     )
-    templates.filters["clock"] = clock
-    drawings = {
-        "efficiency": plots.label_efficiency(summary, study.arms, study.budgets),
-        "curves": plots.learning_curves(runs, summary),
-        "pretraining": plots.pretraining_curve(base),
-    }
-    svg = {name: Markup(text) for name, text in drawings.items()}
-    write_text(workdir / "report.md", templates.get_template("report.md").render(content))
-    page = templates.get_template("report.html").render(content, svg=svg)
     write_text(workdir / "report.html", page)
 
 
-def show(study: ConfigDict, summary: Summary, workdir: Path, console: Console) -> None:
-    """Prints the tables and the verdicts."""
+def contents(
+    study: ConfigDict, summary: Summary, runs: Sequence[Run], records: Sequence[Record]
+) -> dict[str, Any]:
+    """What both reports say."""
+    maker = tables.Maker(study, summary)
+    return {
+        "title": study.title,
+        "opening": captions.opening(study, summary),
+        "outcome": captions.outcome(summary),
+        "verdicts": verdicts(study, summary),
+        "source": study.published.source,
+        "caption": captions.caption(study, summary, runs),
+        "warning": captions.warning(study, summary, runs),
+        "captions": captions,
+        "dollars": captions.dollars(study),
+        "published": maker.published(),
+        "results": maker.results(),
+        "differences": maker.differences(),
+        "reaches": maker.reaches(runs),
+        "costs": maker.costs(records),
+        "forgetting": maker.forgetting(records),
+        "scores": maker.scores(records),
+        "runs": run_rows(study, summary, runs, records),
+        "metric": summary.metric.removeprefix("eval/"),
+        "surroundings": provenance.surroundings(records),
+        "lineage": provenance.runs_table(study, runs, records),
+        "about": provenance.study_rows(study, records),
+        "failed": failures(study, runs, summary),
+        "families": list(study.families),
+        "budgets": list(study.budgets),
+        "labels": [budget_name(budget) for budget in study.budgets],
+        "arms": {arm: study.arm[arm].label for arm in study.arms},
+    }
+
+
+def verdicts(study: ConfigDict, summary: Summary) -> list[tuple[str, list[Comparison]]]:
+    """Comparisons by family, those that are resolved first."""
+    return [
+        (
+            family,
+            sorted(
+                (c for c in summary.comparisons if c.family == family), key=lambda c: not c.resolved
+            ),
+        )
+        for family in study.families
+    ]
+
+
+def failures(study: ConfigDict, runs: Sequence[Run], summary: Summary) -> list[tuple[str, str]]:
+    """Title and error of each failed run."""
+    titles = {run.key: plan.title(study, run) for run in runs}
+    return [(titles[r["key"]], r["error"]) for r in summary.failed]
+
+
+def run_rows(
+    study: ConfigDict, summary: Summary, runs: Sequence[Run], records: Sequence[Record]
+) -> list[dict[str, Any]]:
+    """What the table of all runs shows of each: texts, and the numbers that it is sorted by."""
+    by_key = {run.key: run for run in runs}
+    rows = []
+    for index, record in enumerate(records):
+        run, done = by_key[record["key"]], record["status"] == "done"
+        name = study.arm[run.arm].label if run.last else run.stage
+        pair = record.get("forgetting") if done else None
+        change = pair["after"] - pair["before"] if pair else None
+        value = record.get("value") if done else None
+        keys = ("steps", "flops", "peak_bytes")
+        numbers = {key: record[key] if done else "" for key in keys}
+        rows.append(
+            {
+                "index": index,
+                "name": name,
+                "title": plan.title(study, run),
+                "family": run.family,
+                "arm": run.arm,
+                "labels": budget_name(run.budget) if run.last else "",
+                "budget": run.budget or (EVERYTHING if run.last else -1),
+                "seed": run.seed,
+                "status": record["status"],
+                "error": record.get("error", ""),
+                "value": value,
+                "shown": "" if value is None else number(value, summary.scale),
+                "steps": f"{numbers['steps']:,}" if done else "",
+                "flops": units.si(numbers["flops"]) if done else "",
+                "memory": units.memory(numbers["peak_bytes"]) if done else "",
+                "seconds": record["seconds"] if done else record["wall_seconds"],
+                "time": clock(record["seconds"] if done else record["wall_seconds"]),
+                "change": change,
+                "forgotten": "" if change is None else f"{change:+z.3f}",
+                "key": record["key"],
+                "numbers": numbers,
+            }
+        )
+    return rows
+
+
+def page_data(
+    study: ConfigDict, summary: Summary, runs: Sequence[Run], records: Sequence[Record],
+    drawn: Sequence[figures.Figure],
+) -> dict[str, Any]:  # fmt: skip
+    """What the page's script reads."""
+    titles = {run.key: plan.title(study, run) for run in runs}
+    return {
+        "metric": summary.metric,
+        "scale": summary.scale,
+        "arms": [study.arm[arm].label for arm in study.arms],
+        "arm_names": list(study.arms),
+        "titles": [titles[r["key"]] for r in records],
+        "records": [finite({k: v for k, v in r.items() if k != "correct"}) for r in records],
+        "figures": list(drawn),
+    }
+
+
+def finite(value: Any) -> Any:
+    """A record with null for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def markdown_cell(text: str) -> str:
+    """Text that stays in its cell (or line) and is no markup."""
+    text = " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|")
+    return text.replace("<", "&lt;").replace("*", "\\*").replace("`", "\\`")
+
+
+def show(
+    study: ConfigDict, summary: Summary, records: Sequence[Record], workdir: Path, console: Console
+) -> None:
+    """Prints results, costs, verdicts and failed runs, and where the page is."""
+    runs = plan.make(study, workdir)
+    maker = tables.Maker(study, summary)
     console.print()
-    rows = result_rows(study, summary)
-    console.print(as_table(study.title, RESULT_HEADER, rows, every=len(study.arms)))
-    console.print(caption(study, summary), warning(study, summary), "", style="dim", sep="\n")
-    console.print(as_table("Cost", COST_HEADER, cost_rows(summary)))
-    for comparison in summary.comparisons:
-        console.print(comparison.verdict, style="bold", markup=False, highlight=False)
-    for record in summary.failed:
-        text = f"failed: {record['workdir']}: {record['error']}"
-        console.print(text, style="red", markup=False)
-    console.print(f"\n{workdir / 'report.html'}", markup=False, highlight=False)
+    console.print(as_rich(study.title, maker.results()))
+    notes = captions.caption(study, summary, runs), captions.warning(study, summary, runs)
+    console.print(*notes, "", style="dim", sep="\n", markup=False, highlight=False)
+    console.print(as_rich("Costs", narrow(maker.costs(records), TERMINAL_LACKS)))
+    console.print(captions.RESOURCES, "", style="dim", sep="\n", markup=False, highlight=False)
+    console.print(captions.outcome(summary), markup=False, highlight=False)
+    for _, comparisons in verdicts(study, summary):
+        for c in comparisons:
+            order = f" (expected ordering: {c.ordering})" if c.ordering else ""
+            style = "bold" if c.resolved else None
+            console.print(c.verdict + order, style=style, markup=False, highlight=False)
+    for title, error in failures(study, runs, summary):
+        console.print(f"failed: {title}: {error}", style="red", markup=False, highlight=False)
+    console.print(f"\n{workdir / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
 
 
-def as_table(title: str, header: tuple[str, ...], rows: Rows, every: int = 0) -> Table:
-    """A rich table; a rule after each `every` rows."""
-    table = Table(title=title, title_justify="left")
-    for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index == 0 or name == "arm" else "right")
-    for index, row in enumerate(rows, 1):
-        # A bracket of an interval is not rich's markup.
-        texts = [text.replace("[", "\\[") for text in row]
-        table.add_row(*texts, end_section=bool(every) and index % every == 0)
-    return table
+def narrow(table: Table, left_out: Sequence[str]) -> Table:
+    """A table without some columns."""
+    kept = [i for i, name in enumerate(table.header) if not name.endswith(tuple(left_out))]
+    rows = [replace(row, cells=[row.cells[i] for i in kept]) for row in table.rows]
+    return replace(table, header=tuple(table.header[i] for i in kept), rows=rows)
 
 
-def result_rows(study: ConfigDict, summary: Summary) -> Rows:
-    """One row per budget and arm."""
-    scale = summary.scale
-    return [
-        [
-            plan.budget_name(c.budget),
-            plan.LABELS[c.arm],
-            number(c.estimate.mean, scale),
-            bounds(c.estimate, scale),
-            " ".join(number(value, scale) for value in c.values.values()),
-            f"{len(c.values)} of {len(study.seeds)}",
-        ]
-        for c in summary.cells
-    ]
+def as_rich(title: str, table: Table) -> RichTable:
+    """A table for the terminal, with a rule where the family or the labels change."""
+    rich = RichTable(title=escaped(title), title_justify="left", box=box.SIMPLE_HEAD)
+    for index, name in enumerate(table.header):
+        justify = "left" if index < table.names else "right"
+        rich.add_column(escaped(name), justify=justify, overflow="fold")
+    for row, following in zip(table.rows, [*table.rows[1:], Row([])], strict=True):
+        ends = (row.family, row.labels) != (following.family, following.labels)
+        rich.add_row(*map(escaped, row.cells), end_section=ends)
+    return rich
 
 
-def difference_header(summary: Summary) -> tuple[str, ...]:
-    """Column names of the comparisons."""
-    return ("labels", "compared", summary.unit, "95% paired bootstrap", "95% t",
-            "corrected p", "intervals overlap", "pairs")  # fmt: skip
-
-
-def difference_row(comparison: Comparison, summary: Summary) -> list[str]:
-    """One comparison: the difference, its intervals, and whether the arms' own ones overlap."""
-    scale = summary.scale
-    return [
-        plan.budget_name(comparison.budget),
-        " − ".join(plan.LABELS[arm] for arm in comparison.arms),
-        number(comparison.difference.mean, scale),
-        bounds(comparison.difference, scale),
-        bounds(comparison.tested, scale),
-        shown_p(comparison.p).removeprefix("p").removeprefix("="),
-        "no" if comparison.separate else "yes",
-        str(len(comparison.seeds)),
-    ]
-
-
-def cost_rows(summary: Summary) -> Rows:
-    """What was spent: pre-training, each arm, and the first arm's runs with pre-training on top."""
-    base = summary.pretraining
-    rows = [cost_row(base.name, 1, base.seconds, base.flops, base.tokens)]
-    for arm in summary.costs:
-        name = f"{arm.name}: fine-tuning"
-        rows.append(cost_row(f"{name}, all runs", arm.runs, arm.seconds, arm.flops, arm.tokens))
-        if arm.runs:
-            rows.append(cost_row(f"{name}, one run on average", 1, *one_run(arm)))
-    first = summary.costs[0]
-    if first.runs and first.name == plan.LABELS["pretrained"]:
-        name = f"{first.name}: one run on average + pre-training"
-        for how, share in ((f"shared by {first.runs}", first.runs), ("in full", 1)):
-            seconds, flops, tokens = one_run(first)
-            seconds, flops = seconds + base.seconds / share, flops + base.flops / share
-            rows.append(cost_row(f"{name} {how}", 1, seconds, flops, tokens + base.tokens // share))
-    return rows
-
-
-def one_run(cost: Cost) -> tuple[float, float, int]:
-    """Seconds, FLOPs and tokens of one run, on average."""
-    return cost.seconds / cost.runs, cost.flops / cost.runs, cost.tokens // cost.runs
-
-
-def cost_row(name: str, runs: int, seconds: float, flops: float, tokens: int) -> list[str]:
-    """A row of the cost table."""
-    return [name, str(runs), clock(seconds), f"{flops:.3g}", f"{tokens:,}"]
-
-
-def clock(seconds: float) -> str:
-    """Seconds for people: "8.2 s", "3:05", "2:10:00"."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def caption(study: ConfigDict, summary: Summary) -> str:
-    """What the numbers are and how the intervals were made."""
-    unit = ", in per cent" if summary.scale == 100 else ""
-    better = "higher" if summary.higher_is_better else "lower"
-    return (
-        f"{summary.metric} of the last step{unit} ({better} is better). 95% intervals: "
-        f"{summary.method}, {study.resamples:,} resamples, seeds per cell: {len(study.seeds)}; "
-        "differences are paired by seed: same labelled examples, order and steps for both arms. "
-        f"p: {summary.test}, corrected for {len(summary.comparisons)} comparison(s) (Holm 1979); "
-        f"resolved below {ALPHA}."
-    )
-
-
-def warning(study: ConfigDict, summary: Summary) -> str:
-    """How far the intervals can be trusted."""
-    seeds = len(study.seeds)
-    if seeds < 2:
-        return "One seed gives no interval: nothing is said about what another seed would give."
-    examples = (
-        "Evaluation examples are resampled too. "
-        if summary.method == TWO_LEVEL
-        else "Evaluation examples are not resampled: the intervals hold for these examples only. "
-    )
-    if seeds >= 10:
-        return examples.strip()
-    return examples + (
-        f"With {seeds} seeds a percentile bootstrap over seeds is narrow (resampling seeds alone, "
-        "it covers about 75% of the time with 3 and 83% with 5, not 95%): compare the t "
-        "interval of the difference. There is one pre-training run: the intervals do not hold its "
-        "own variation."
-    )
-
-
-def lineage_rows(study: ConfigDict, records: list[Record]) -> list[tuple[str, str]]:
-    """Name and value of what the figures depend on, from the pre-training's lineage."""
-    base = next(r for r in records if r["role"] == "pretrain")
-    rows = [("study config", config_hash(study))]
-    for name, value in base["lineage"].items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{key} {item}" for key, item in value.items())
-        elif isinstance(value, list):
-            value = shlex.join(map(str, value))
-        rows.append((name.replace("_", " "), str(value)))
-    return rows
+def escaped(text: str) -> str:
+    """A bracket of an interval is not rich's markup."""
+    return text.replace("[", "\\[")

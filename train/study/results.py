@@ -1,8 +1,18 @@
-"""What is kept of the runs of a study: results.jsonl, and what each run's folder holds.
+"""What is kept of the runs of a study: a record in each run's folder, and results.jsonl of all.
 
-One JSON object a line and run: its place in the study (`role`, `arm`, `budget`, `seed`,
-`config_hash`), `status` ("done" or "failed"), and what came of it (`value` of the study's `metric`,
-`eval`, `steps`, `tokens`, `seconds`, `flops`, `correct`) or the `error`.
+A record is one JSON object:
+  key, stage, family, arm, budget, seed, folder     its place in the study (train/study/plan.py)
+  status                  "done" or "failed", then with the `error`
+  metric, value           of the last stage: the study's metric, at the last step
+  eval                    all metrics of the last evaluation
+  correct                 of the last stage: "1" or "0" for each evaluated example, in order
+  majority                the share of the evaluated examples that have the most frequent label
+  steps, tokens, flops, num_params, num_trained, peak_bytes
+  seconds, compile_seconds, effects_seconds, wall_seconds, started, finished
+  forgetting              {"before", "after"}: loss of the first stage on its held-out text
+  scores                  [{task, metric, unit, before, after, difference}]: bias and the like
+  sources                 name and size of each file that was trained on
+  lineage                 revision, hashes, seed, device, versions, command
 """
 
 import hashlib
@@ -13,6 +23,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from input_pipeline.files import find_files
 from train import workdir
 from train.errors import UserError
 
@@ -34,6 +45,25 @@ def _counting(config: ConfigDict) -> dict[str, Any]:
     return {key: value for key, value in flat.items() if not key.startswith(free)}
 
 
+RECORD = "record.json"
+
+
+def load(folder: Path) -> Record | None:
+    """The record in a run's folder; None if the run has not ended."""
+    path = folder / RECORD
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not JSON: remove it, and its run is done again.") from error
+
+
+def save(folder: Path, record: Record) -> None:
+    """Keeps a run's record, whole or not at all."""
+    workdir.write_text(folder / RECORD, json.dumps(record, indent=1))
+
+
 def read(path: Path) -> list[Record]:
     """The records of a results.jsonl, in order; none if there is no such file."""
     if not path.exists():
@@ -44,37 +74,30 @@ def read(path: Path) -> list[Record]:
             records.append(json.loads(line))
         except json.JSONDecodeError as error:
             raise UserError(
-                f"{path}, line {number} is not JSON: remove that line, and its run is done again."
+                f"{path}, line {number} is not JSON: remove the file; it is written again from the "
+                "records of the runs."
             ) from error
     return records
 
 
-def append(path: Path, record: Record) -> None:
-    """Adds one record: the file always holds whole lines, whenever the process is killed."""
-    before = path.read_text(encoding="utf-8") if path.exists() else ""
-    line = json.dumps(record, separators=(",", ":"))
-    workdir.write_text(path, before + line + "\n")
+def write(path: Path, records: list[Record]) -> None:
+    """Writes results.jsonl, whole or not at all."""
+    lines = (json.dumps(record, separators=(",", ":")) for record in records)
+    workdir.write_text(path, "".join(line + "\n" for line in lines))
 
 
-def latest(records: list[Record]) -> dict[str, Record]:
-    """The last record of each config hash: an attempt that follows a failed one replaces it."""
-    return {record["config_hash"]: record for record in records}
-
-
-def read_correct(folder: Path) -> list[int] | None:
-    """Which evaluation examples a run got right, 0/1 in the order of the split; None if not kept.
-
-    Read from `predictions.npz` with the array `correct`, or `predictions` and `labels`.
-    """
+def read_correct(folder: Path) -> dict[str, Any]:
+    """`correct` and `majority` of a run that predicts classes; {} for others."""
     path = folder / "predictions.npz"
     if not path.exists():
-        return None
+        return {}
     with np.load(path, allow_pickle=False) as arrays:
-        if "correct" in arrays:
-            correct = arrays["correct"]
-        else:
-            correct = arrays["predictions"] == arrays["labels"]
-        return correct.astype(int).tolist()
+        correct, labels = arrays["correct"], arrays["labels"]
+    counts = np.unique(labels, return_counts=True)[1]
+    return {
+        "correct": "".join(map(str, correct.astype(int))),
+        "majority": float(counts.max() / len(labels)),
+    }
 
 
 def read_curve(folder: Path, name: str) -> tuple[list[int], list[float]]:
@@ -92,3 +115,16 @@ def read_curve(folder: Path, name: str) -> tuple[list[int], list[float]]:
             points[row["step"]] = row[name]
     steps = sorted(points)
     return steps, [points[step] for step in steps]
+
+
+def lineage(folder: Path) -> Record:
+    """What the run's figures depend on, from its lineage.json."""
+    everything = json.loads((folder / "lineage.json").read_text(encoding="utf-8"))
+    return {k: v for k, v in everything.items() if k not in ("summary", "labels")}
+
+
+def sources(data: ConfigDict) -> list[list[Any]]:
+    """Name and size of each file of the training data; TFDS tells contents apart by its names."""
+    names = [*data.source.split(","), *(task[0] for task in data.tasks)]
+    files = (n.strip() for n in names if n.strip() and not n.strip().startswith("tfds:"))
+    return [[Path(f.path).name, f.identity()[1]] for name in files for f in find_files(name)]

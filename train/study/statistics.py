@@ -118,6 +118,11 @@ def t_test(differences_SN: np.ndarray) -> tuple[Estimate, float]:
     return Estimate(float(mean), float(mean - half), float(mean + half)), float(p)
 
 
+def t_interval(values_SN: np.ndarray) -> Estimate:
+    """Mean over seeds with its 95% t interval."""
+    return t_test(values_SN)[0]
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """P-values that may be compared with one level together (Holm 1979); NaN stays NaN.
 

@@ -1,4 +1,4 @@
-"""From the records of a study to what its report says: cells, comparisons, costs."""
+"""From the records of a study to what its report says: cells, comparisons, side effects."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,8 +13,10 @@ from train.study.statistics import (
     holm,
     mean_interval,
     paired_difference,
+    t_interval,
     t_test,
 )
+from train.study.wording import verdict
 
 ALPHA = 0.05  # of all comparisons of a study together
 SEEDS_ONLY = "percentile bootstrap over seeds"
@@ -26,44 +28,65 @@ SHARES = ("accuracy", "f1", "exact_match")  # metrics in [0, 1] that are told in
 
 @dataclass(frozen=True)
 class Cell:
-    """One arm at one label budget; `values` by seed, `failed` the seeds without a value."""
+    """One arm of a family at one label budget.
 
+    Attributes:
+      values: the metric by seed.
+      failed: seeds without a value.
+      degenerate: seeds of runs no better than the most frequent class, which Mosbach et al. (2021,
+        section 4) call failed fine-tunings.
+      forgetting: how much higher the loss of the first stage is after than before, over seeds; None
+        where it was not measured.
+    """
+
+    family: str
     arm: str
     budget: int
     values: dict[int, float]
     failed: tuple[int, ...]
+    degenerate: tuple[int, ...]
     estimate: Estimate
+    forgetting: Estimate | None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two arms at one budget, over the seeds that both finished; resolved where p < 0.05."""
+    """Two arms of a family at one budget, over the seeds that both finished.
 
+    Attributes:
+      difference: first minus second, with its bootstrap interval.
+      tested: the same with its t interval.
+      p: corrected for the number of comparisons (Holm); NaN with fewer than two seeds.
+      separate: the arms' own intervals do not overlap.
+      resolved: +1 or -1 where p is below ALPHA, by which is better (not: higher); else 0.
+      expected: +1 or -1 where the study says which arm ought to be better; else 0.
+    """
+
+    family: str
     budget: int
     arms: tuple[str, str]
     seeds: tuple[int, ...]
-    difference: Estimate  # with its bootstrap interval
-    tested: Estimate  # with its t interval
-    p: float  # corrected for the number of comparisons (Holm); NaN with fewer than two seeds
-    separate: bool  # the arms' own intervals do not overlap
+    difference: Estimate
+    tested: Estimate
+    p: float
+    separate: bool
+    resolved: int
+    expected: int
     verdict: str
 
-
-@dataclass(frozen=True)
-class Cost:
-    """Sums over the finished runs of an arm, or of the pre-training."""
-
-    name: str
-    runs: int
-    steps: int
-    tokens: int
-    seconds: float
-    flops: float
+    @property
+    def ordering(self) -> str:
+        """What became of the expectation; "" where there was none."""
+        if not self.expected:
+            return ""
+        if not self.resolved:
+            return "not resolved"
+        return "confirmed" if self.resolved == self.expected else "contradicted"
 
 
 @dataclass(frozen=True)
 class Summary:
-    """All figures of the report, in the metric's own unit (times `scale` for people)."""
+    """The statistics of a study, in the metric's own unit (times `scale` for people)."""
 
     metric: str
     scale: float
@@ -73,164 +96,148 @@ class Summary:
     higher_is_better: bool
     cells: tuple[Cell, ...]
     comparisons: tuple[Comparison, ...]
-    pretraining: Cost
-    costs: tuple[Cost, ...]
     failed: tuple[Record, ...]
+
+    def cell(self, family: str, arm: str, budget: int) -> Cell:
+        """One of the cells."""
+        asked = (family, arm, budget)
+        return next(c for c in self.cells if (c.family, c.arm, c.budget) == asked)
+
+
+Key = tuple[str, str, int, int]  # family, arm, budget, seed
 
 
 def summarise(study: ConfigDict, records: list[Record]) -> Summary:
-    """Statistics of a study from one record per run, pre-training among them."""
-    base = [r for r in records if r["role"] == "pretrain"]
-    tuned = [r for r in records if r["role"] == "finetune"]
-    finished = [r for r in tuned if r["status"] == "done"]
-    two_level = has_examples(finished)
-    share = study.metric.endswith(SHARES)
-    scale, unit = (100.0, "points") if share else (1.0, study.metric.removeprefix("eval/"))
-    table = {
-        (r["arm"], r["budget"], r["seed"]): r["correct"] if two_level else [r["value"]]
-        for r in finished
+    """Statistics of a study from one record per run, stages before the last among them."""
+    last = {
+        (r["family"], r["arm"], r["budget"], r["seed"]): r
+        for r in records
+        if r["arm"] and r["status"] == "done"
     }
-    values = {(r["arm"], r["budget"], r["seed"]): r["value"] for r in finished}
+    two_level = has_examples(list(last.values()))
+    scale, unit = scale_of(study.metric)
+    rows: dict[Key, list[float]] = {
+        key: [float(digit) for digit in r["correct"]] if two_level else [r["value"]]
+        for key, r in last.items()
+    }
     cells = tuple(
-        cell(table, values, study, arm, budget) for budget in study.budgets for arm in study.arms
+        cell(study, last, rows, family, arm, budget)
+        for family in study.families
+        for budget in study.budgets
+        for arm in study.arms
     )
-    asked = [(budget, other) for budget in study.budgets for other in study.arms[1:]]
-    values_of = [paired(table, study, budget, other) for budget, other in asked]
-    tests = [t_test(a_SN - b_SN) for _, a_SN, b_SN in values_of]
-    p_values = holm([p for _, p in tests])
-    comparisons = tuple(
-        compare(study, cells, budget, other, values, (tested, p), scale, unit)
-        for (budget, other), values, (tested, _), p in zip(
-            asked, values_of, tests, p_values, strict=True
-        )
-    )
+    first = study.family[study.families[0]]
+    stage = study.arm[study.arms[0]].stages[-1]
+    higher = first[stage].evaluation.higher_is_better
     return Summary(
         metric=study.metric,
         scale=scale,
         unit=unit,
         method=TWO_LEVEL if two_level else SEEDS_ONLY,
         test=CROSSED if two_level else STUDENT,
-        higher_is_better=study.finetune.evaluation.higher_is_better,
+        higher_is_better=higher,
         cells=cells,
-        comparisons=comparisons,
-        pretraining=cost("pre-training", base),
-        costs=tuple(
-            cost(plan.LABELS[arm], [r for r in finished if r["arm"] == arm]) for arm in study.arms
-        ),
-        failed=tuple(r for r in tuned if r["status"] == "failed"),
+        comparisons=compare(study, cells, rows, scale, unit, higher),
+        failed=tuple(r for r in records if r["status"] == "failed"),
     )
+
+
+def scale_of(metric: str) -> tuple[float, str]:
+    """By what a metric is multiplied for people, and the unit of its differences."""
+    if metric.endswith(SHARES):
+        return 100.0, "points"
+    return 1.0, metric.removeprefix("eval/")
 
 
 def has_examples(finished: list[Record]) -> bool:
     """Whether all runs tell which of the same examples they got right, and it is the metric."""
-    rows = [r["correct"] for r in finished]
+    rows = [r.get("correct", "") for r in finished]
     return bool(rows) and all(
-        row and len(row) == len(rows[0]) and abs(np.mean(row) - record["value"]) < 1e-4
-        for row, record in zip(rows, finished, strict=True)
+        row and len(row) == len(rows[0]) and abs(row.count("1") / len(row) - r["value"]) < 1e-4
+        for row, r in zip(rows, finished, strict=True)
     )
 
 
-def cell(table: dict, values: dict, study: ConfigDict, arm: str, budget: int) -> Cell:
-    """Mean and interval of one arm at one budget over the seeds that finished."""
-    seeds = [seed for seed in study.seeds if (arm, budget, seed) in table]
-    rows_SN = as_rows(table[arm, budget, seed] for seed in seeds)
+def cell(
+    study: ConfigDict, last: dict[Key, Record], rows: dict, family: str, arm: str, budget: int
+) -> Cell:
+    """The figures of one arm at one budget."""
+    found = {s: last[key] for s in study.seeds if (key := (family, arm, budget, s)) in last}
+    forgotten = [r["forgetting"] for r in found.values() if "forgetting" in r]
+    changes = as_rows([f["after"] - f["before"]] for f in forgotten)
     return Cell(
+        family,
         arm,
         budget,
-        {seed: values[arm, budget, seed] for seed in seeds},
-        tuple(seed for seed in study.seeds if seed not in seeds),
-        mean_interval(rows_SN, resamples=study.resamples),
+        values={s: r["value"] for s, r in found.items()},
+        failed=tuple(s for s in study.seeds if s not in found),
+        degenerate=tuple(s for s, r in found.items() if r["value"] <= r.get("majority", -1)),
+        estimate=mean_interval(
+            as_rows(rows[family, arm, budget, s] for s in found), resamples=study.resamples
+        ),
+        forgetting=t_interval(changes) if forgotten else None,
     )
 
 
 def as_rows(rows: Iterable[list[float]]) -> np.ndarray:
-    """The rows as values_SN; with no seed at all one column, so that it has two axes."""
+    """Rows as an array [S, N]; [0, 1] for none."""
     rows = list(rows)
     return np.asarray(rows, np.float64) if rows else np.zeros((0, 1))
 
 
+Asked = tuple[str, int, tuple[str, str]]  # family, budget, arms
 Paired = tuple[tuple[int, ...], np.ndarray, np.ndarray]  # seeds, values_SN of either arm
 
 
-def paired(table: dict, study: ConfigDict, budget: int, other: str) -> Paired:
-    """The values of the first arm and of another one, for the seeds that both finished."""
-    first = study.arms[0]
-    seeds = tuple(
-        s for s in study.seeds if (first, budget, s) in table and (other, budget, s) in table
-    )
-    a_SN, b_SN = (as_rows(table[arm, budget, s] for s in seeds) for arm in (first, other))
-    return seeds, a_SN, b_SN
+def paired(rows: dict[Key, list[float]], seeds: Iterable[int], asked: Asked) -> Paired:
+    """The values of two arms for the seeds that both finished."""
+    family, budget, arms = asked
+    both = tuple(s for s in seeds if all((family, arm, budget, s) in rows for arm in arms))
+    a_SN, b_SN = (as_rows(rows[family, arm, budget, s] for s in both) for arm in arms)
+    return both, a_SN, b_SN
 
 
 def compare(
-    study: ConfigDict, cells: tuple[Cell, ...], budget: int, other: str, values: Paired,
-    test: tuple[Estimate, float], scale: float, unit: str,
-) -> Comparison:  # fmt: skip
-    """The first arm against another one, paired by seed (and example)."""
-    first, (seeds, a_SN, b_SN) = study.arms[0], values
-    difference = paired_difference(a_SN, b_SN, resamples=study.resamples)
-    a, b = (
-        next(c.estimate for c in cells if (c.arm, c.budget) == (arm, budget))
-        for arm in (first, other)
-    )
-    return Comparison(
-        budget,
-        (first, other),
-        seeds,
-        difference,
-        *test,
-        a.low > b.high or b.low > a.high,
-        verdict((first, other), budget, *test, scale, unit),
-    )
-
-
-def verdict(
-    arms: tuple[str, str], budget: int, difference: Estimate, p: float, scale: float, unit: str
-) -> str:
-    """One sentence: which arm's metric is higher, or that the study does not resolve it."""
-    a, b = (plan.LABELS[arm] for arm in arms)
-    where = f"at {plan.budget_name(budget)} labels"
-    if np.isnan(p):
-        return f"not resolved: {a} and {b} {where} (fewer than two paired seeds)"
-    size = f"{signed(difference.mean, scale)} {unit} {bounds(difference, scale)}, {shown_p(p)}"
-    if p >= ALPHA:
-        return f"not resolved: {a} and {b} {where}, {size}"
-    return f"{a} {'>' if difference.mean > 0 else '<'} {b} {where}, {size}"
-
-
-def shown_p(p: float) -> str:
-    """A p-value for people; a dash for none."""
-    if np.isnan(p):
-        return "–"
-    return "p<0.001" if p < 0.001 else f"p={p:.3f}"
-
-
-def signed(value: float, scale: float) -> str:
-    """A difference with its sign, one decimal for points, four digits otherwise."""
-    return f"{value * scale:+.1f}" if scale == 100 else f"{value:+.4g}"
-
-
-def number(value: float, scale: float) -> str:
-    """A value of the metric for people; a dash for none."""
-    if np.isnan(value):
-        return "–"
-    return f"{value * scale:.1f}" if scale == 100 else f"{value:.4g}"
-
-
-def bounds(estimate: Estimate, scale: float) -> str:
-    """The interval as "[low, high]"; a dash for none."""
-    if np.isnan(estimate.low):
-        return "–"
-    return f"[{number(estimate.low, scale)}, {number(estimate.high, scale)}]"
-
-
-def cost(name: str, records: list[Record]) -> Cost:
-    """What some finished runs took together."""
-    return Cost(
-        name,
-        len(records),
-        sum(r["steps"] for r in records),
-        sum(r["tokens"] for r in records),
-        sum(r["seconds"] for r in records),
-        sum(r["flops"] for r in records),
-    )
+    study: ConfigDict, cells: tuple[Cell, ...], rows: dict[Key, list[float]], scale: float,
+    unit: str, higher: bool,
+) -> tuple[Comparison, ...]:  # fmt: skip
+    """All comparisons of the study, paired by seed (and example), their p corrected together."""
+    asked = [
+        (family, budget, pair)
+        for family in study.families
+        for budget in study.budgets
+        for pair in plan.comparisons(study)
+    ]
+    values = [paired(rows, study.seeds, one) for one in asked]
+    tests = [t_test(a_SN - b_SN) for _, a_SN, b_SN in values]
+    corrected = holm([p for _, p in tests])
+    own = {(c.family, c.arm, c.budget): c.estimate for c in cells}
+    expected = {tuple(pair): 1 for pair in study.published.expected}
+    expected |= {(b, a): -1 for a, b in expected}
+    found = []
+    for one, (seeds, a_SN, b_SN), (tested, _), p in zip(
+        asked, values, tests, corrected, strict=True
+    ):
+        family, budget, arms = one
+        a, b = (own[family, arm, budget] for arm in arms)
+        sign = int(np.sign(tested.mean)) if p < ALPHA else 0
+        found.append(
+            Comparison(
+                family,
+                budget,
+                arms,
+                seeds,
+                difference=paired_difference(a_SN, b_SN, resamples=study.resamples),
+                tested=tested,
+                p=p,
+                separate=a.low > b.high or b.low > a.high,
+                resolved=sign if higher else -sign,
+                expected=expected.get(arms, 0),
+                verdict=verdict(
+                    [study.arm[arm].label for arm in arms],
+                    family if len(study.families) > 1 else "",
+                    budget, tested, p, ALPHA, scale, unit,
+                ),
+            )
+        )  # fmt: skip
+    return tuple(found)

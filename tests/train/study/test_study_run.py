@@ -1,78 +1,40 @@
-"""The runner, the summary and the report, with a stand-in for the training loop."""
+"""The plan, the runner and the summary, with a stand-in for the training loop."""
 
-import html.parser
-import io
 import json
-import re
-from pathlib import Path
+import threading
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from configs.base import ConfigError
-from configs.studies import quickstart
-from train.errors import UserError
-from train.loop import Diverged
-from train.study import plan, report, results, runner, summary
-
-GAIN = {64: 0.1, 256: 0.05, 0: 0.0}
-
-
-def small_study():
-    study = quickstart.get_config()
-    study.resamples, study.seeds = 2000, (0, 1, 2)
-    return study
+from configs.studies import base
+from tests.train.study.fakes import FakeLoop, small_study
+from train.errors import Diverged, UserError
+from train.study import equal, plan, resources, results, runner, summary
+from train.study.statistics import t_interval
+from train.workdir import locked
 
 
-class FakeLoop:
-    """Accuracies by a rule: base by budget, a gain for the pre-trained arm, a wobble by seed."""
-
-    def __init__(self, failing=(), examples=0):
-        self.failing, self.examples, self.calls = dict(failing), examples, []
-
-    def __call__(self, config, workdir, *, force):
-        folder = Path(workdir)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.calls.append((folder.name, config))
-        pretraining = config.objective.name == "masked_lm"
-        for name, error in self.failing.items():
-            if name in folder.name:
-                raise error
-        (folder / "lineage.json").write_text(
-            json.dumps({"revision": "abc", "device": "cpu", "command": ["pretune", "a b"],
-                        "versions": {"jax": "1"}, "summary": {}, "labels": []})
-        )  # fmt: skip
-        value = 0.5 + 0.01 * (config.seed % 3)
-        if not pretraining:
-            value += GAIN[config.data.budget] * bool(config.init_from)
-        if self.examples and not pretraining:
-            correct = np.arange(self.examples) < round(value * self.examples)
-            np.savez(folder / "predictions.npz", correct=correct)
-        rows = [{"step": s, "train/loss": 2 - s / 100, "eval/accuracy": value} for s in (50, 100)]
-        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return {"step": config.steps, "seconds": 10.0, "flops": 1e9, "tokens": 1000,
-                "eval": {"eval/loss": 1.0, "eval/accuracy": value}, "stopped": False}  # fmt: skip
-
-
-def do(study, workdir, loop):
-    return runner.run_study(study, workdir, loop, Console(file=io.StringIO()))
+def do(study, tmp_path, loop, watcher=None):
+    workdir = tmp_path / "study"
+    return runner.run_study(study, workdir, plan.make(study, workdir), loop, watcher)
 
 
 def test_grid_is_paired_and_points_at_the_pretraining(tmp_path):
     study, loop = small_study(), FakeLoop()
-    study.finetune.model.dropout = 0.3
+    study.family.bert.finetune.model.dropout = 0.3
     records = do(study, tmp_path, loop)
-    assert [r["role"] for r in records] == ["pretrain"] + ["finetune"] * 18
-    base, *calls = loop.calls
-    assert base[1].checkpoint.every > 0
+    assert [r["stage"] for r in records] == ["pretrain"] + ["finetune"] * 18
+    (name, first), *calls = loop.calls
+    folder = tmp_path / "store" / name
+    assert first.checkpoint.every > 0
     for (_, a), (_, b) in zip(calls[::2], calls[1::2], strict=True):
-        assert a.init_from == str(tmp_path / base[0])
+        assert a.init_from == str(folder)
         assert b.init_from == ""
         b.init_from = a.init_from
         assert a.to_json() == b.to_json()
-        assert a.tokenizer.path == str(tmp_path / base[0] / "tokenizer")
-        assert a.model.width == study.pretrain.model.width
+        assert a.tokenizer.path == str(folder / "tokenizer")
+        assert a.model.width == study.family.bert.pretrain.model.width
         assert (a.model.family, a.model.dropout) == ("bert", 0.3)
     assert {(c.seed, c.data.budget) for _, c in calls} == {
         (s, b) for s in (0, 1, 2) for b in (64, 256, 0)
@@ -88,40 +50,134 @@ def test_finished_runs_are_skipped_and_changed_ones_are_not(tmp_path):
     study.seeds = (0, 1, 2, 3)
     do(study, tmp_path, loop)
     assert len(loop.calls) == 25  # one more seed, the pre-training is there
-    study.finetune.logging.every = 7  # changes nothing that is computed
+    study.family.bert.finetune.logging.every = 7  # changes nothing that is computed
     do(study, tmp_path, loop)
     assert len(loop.calls) == 25
-    study.budget_steps = (60, 100, 111)  # of all labels only: the other budgets' runs stay
+    study.budget_steps = (100, 100, 111)  # of all labels only: the other budgets' runs stay
     do(study, tmp_path, loop)
     assert len(loop.calls) == 25 + 8
     study.budget_steps = ()
-    study.finetune.steps = 111
+    study.family.bert.finetune.steps = 111
     do(study, tmp_path, loop)
     assert len(loop.calls) == 33 + 16  # those of all labels are there
-    study.pretrain.steps = 999  # another pre-training: everything after it is another run
+    study.family.bert.pretrain.steps = 999  # another pre-training: all after it are other runs
     do(study, tmp_path, loop)
     assert len(loop.calls) == 49 + 25
 
 
+def test_another_study_takes_the_pretraining_from_the_store(tmp_path):
+    do(small_study(), tmp_path, FakeLoop())
+    loop, study, workdir = FakeLoop(), small_study(), tmp_path / "another"
+    study.seeds = (7,)
+    runner.run_study(study, workdir, plan.make(study, workdir), loop)
+    assert len(loop.calls) == 6
+    study.store = str(tmp_path / "elsewhere")
+    assert plan.make(study, workdir)[0].folder.parent == tmp_path / "elsewhere"
+
+
+def test_arms_share_stages_and_change_them(tmp_path):
+    study = small_study(
+        more=base.arm("more", stages=("pretrain", "adapt", "finetune"), adapt={"steps": 7}),
+        other=base.arm("other", pretrain={"objective": {"mask_rate": 0.5}}),
+        lora=base.arm("LoRA", regime="lora", finetune={"optimizer": {"learning_rate": 0.5}}),
+    )
+    study.family.bert.unlock()
+    study.family.bert.adapt = study.family.bert.pretrain.copy_and_resolve_references()
+    study.budgets, study.seeds = (64,), (0,)
+    runs = plan.make(study, tmp_path / "study")
+    assert [(r.stage, r.arm) for r in runs] == [
+        ("pretrain", ""), ("finetune", "pretrained"), ("finetune", "scratch"),
+        ("adapt", ""), ("finetune", "more"), ("pretrain", ""), ("finetune", "other"),
+        ("finetune", "lora"),
+    ]  # fmt: skip
+    first, tuned, scratch, adapt, more, changed, other, lora = runs
+    assert adapt.config.steps == 7
+    assert adapt.config.init_from == str(first.folder)
+    assert more.config.init_from == str(adapt.folder)
+    assert [r.key for r in more.before] == [first.key, adapt.key]
+    assert changed.config.objective.mask_rate == 0.5
+    assert other.needs == changed
+    assert lora.needs == tuned.needs == scratch.needs == first
+    assert scratch.before == ()
+    assert lora.config.adapters.lora_rank == 8
+    assert lora.config.optimizer.learning_rate == 0.5  # what the arm says comes after its regime
+    for run in runs:  # needs come first
+        assert run.needs is None or runs.index(run.needs) < runs.index(run)
+
+
+def test_stages_that_are_done_anew_for_each_seed(tmp_path):
+    study = small_study()
+    study.seeded = ("pretrain",)
+    runs = plan.make(study, tmp_path / "study")
+    stages = [r for r in runs if not r.last]
+    assert [r.seed for r in stages] == [0, 1, 2]
+    for run in runs:
+        assert run.needs is None or run.needs.seed == run.seed
+    assert plan.title(study, stages[1]) == "bert, pretrain, seed 1"
+
+
 def test_killed_study_goes_on(tmp_path):
-    study, loop = small_study(), FakeLoop(failing={"scratch-256-seed1": KeyboardInterrupt()})
+    study = small_study()
+    loop = FakeLoop(failing={"scratch-256-seed1": KeyboardInterrupt()})
     with pytest.raises(KeyboardInterrupt):
         do(study, tmp_path, loop)
-    before = len(results.read(tmp_path / "results.jsonl"))
+    before = len(results.read(tmp_path / "study" / "results.jsonl"))
     assert before == 1 + 6 + 3
     again = FakeLoop()
     assert len(do(study, tmp_path, again)) == 19
     assert len(again.calls) == 19 - before
-    assert again.calls[0][0].startswith("scratch-256-seed1")
+    assert again.calls[0][0].startswith("bert-scratch-256-seed1")
 
 
 def test_a_run_that_was_stopped_by_a_signal_is_not_recorded(tmp_path):
-    def stopped(config, workdir, *, force):
-        return FakeLoop()(config, workdir, force=force) | {"stopped": True}
+    def stopped(config, workdir, **how):
+        return FakeLoop()(config, workdir, **how) | {"stopped": True}
 
     with pytest.raises(KeyboardInterrupt):
         do(small_study(), tmp_path, stopped)
-    assert results.read(tmp_path / "results.jsonl") == []
+    assert results.read(tmp_path / "study" / "results.jsonl") == []
+
+
+def test_two_processes_divide_the_runs(tmp_path):
+    """Two runners at once: no run is done twice, and both end with all records."""
+    study, loop = small_study(), FakeLoop()
+    both = threading.Barrier(2)
+    found = []
+
+    def work():
+        both.wait()
+        found.append(do(study, tmp_path, loop))
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({name for name, _ in loop.calls}) == len(loop.calls) == 19
+    assert found[0] == found[1]
+    assert len(results.read(tmp_path / "study" / "results.jsonl")) == 19
+
+
+def test_waits_for_what_another_process_is_doing(tmp_path, monkeypatch):
+    study = small_study()
+    study.budgets, study.seeds = (64,), (0,)
+    first, tuned, scratch = plan.make(study, tmp_path / "study")
+    waited = []
+
+    class Watcher(runner.Watcher):
+        def waits(self):
+            waited.append(1)
+            if len(waited) == 2:
+                record = runner.attempt(study, scratch, FakeLoop())
+                results.save(scratch.folder, record)
+
+    monkeypatch.setattr(runner, "WAIT", 0.0)
+    loop = FakeLoop()
+    with locked(scratch.folder, runner.CLAIM):
+        records = do(study, tmp_path, loop, Watcher())
+    assert len(waited) == 2
+    assert [r["key"] for r in records] == [first.key, tuned.key, scratch.key]
+    assert len(loop.calls) == 2
 
 
 def test_failed_run_is_reported_and_tried_again(tmp_path):
@@ -130,61 +186,144 @@ def test_failed_run_is_reported_and_tried_again(tmp_path):
     figures = summary.summarise(study, records)
     assert figures.cells[0].failed == (1,)
     assert figures.comparisons[0].seeds == (0, 2)
-    assert figures.costs[0].runs == 8
-    report.write(study, figures, records, tmp_path)
-    page = (tmp_path / "report.html").read_text()
-    assert "Diverged: NaN &lt;3&gt;" in page
-    assert "2 of 3" in page
-    report.show(study, figures, tmp_path, Console(file=io.StringIO()))
+    assert [r["error"] for r in figures.failed] == ["Diverged: NaN <3>"]
     again = FakeLoop()
     records = do(study, tmp_path, again)
     assert len(again.calls) == 1
     assert summary.summarise(study, records).failed == ()
 
 
-def test_every_run_of_an_arm_failed(tmp_path):
-    study = small_study()
-    records = do(study, tmp_path, FakeLoop(failing={"scratch": Diverged("NaN")}))
-    figures = summary.summarise(study, records)
-    assert all("not resolved" in c.verdict for c in figures.comparisons)
-    report.write(study, figures, records, tmp_path)
+def test_what_builds_on_a_failed_stage_fails_with_it(tmp_path):
+    study, loop = small_study(), FakeLoop(failing={"pretrain-": Diverged("NaN")})
+    records = do(study, tmp_path, loop)
+    assert len(loop.calls) == 1
+    assert {r["status"] for r in records} == {"failed"}
+    assert "what it builds on failed" in records[1]["error"]
+    assert all("not resolved" in c.verdict for c in summary.summarise(study, records).comparisons)
+    again = FakeLoop()
+    assert {r["status"] for r in do(study, tmp_path, again)} == {"done"}
+    assert len(again.calls) == 19
 
 
 def test_user_error_stops_the_study(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         do(small_study(), tmp_path, FakeLoop(failing={"seed0": UserError("no such file")}))
-    assert len(results.read(tmp_path / "results.jsonl")) == 1
+    assert len(results.read(tmp_path / "study" / "results.jsonl")) == 1
 
 
-def test_failed_pretraining_stops_the_study(tmp_path):
-    with pytest.raises(Diverged):
-        do(small_study(), tmp_path, FakeLoop(failing={"pretrain-": Diverged("NaN")}))
+def test_a_lost_stage_is_done_again_only_if_something_needs_it(tmp_path):
+    study, loop = small_study(), FakeLoop()
+    do(study, tmp_path, loop)
+    first = plan.make(study, tmp_path / "study")[0]
+    (first.folder / results.RECORD).unlink()
+    for path in first.folder.iterdir():
+        path.unlink()
+    first.folder.rmdir()
+    do(study, tmp_path, loop)
+    assert len(loop.calls) == 19
+    study.seeds = (0, 1, 2, 3)
+    do(study, tmp_path, loop)
+    assert len(loop.calls) == 19 + 1 + 6
+
+
+def test_changed_files_are_not_taken_for_the_same_data(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("one")
+    study = small_study()
+    study.family.bert.pretrain.data.source = str(text)
+    do(study, tmp_path, FakeLoop())
+    text.write_text("another one")
+    with pytest.raises(UserError, match="trained on other data"):
+        do(study, tmp_path, FakeLoop())
 
 
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
         ({"arms": ("pretrained", "scratsh")}, ConfigError, "did you mean 'scratch'"),
+        ({"families": ("bart",)}, ConfigError, "did you mean 'bert'"),
         ({"budgets": ()}, UserError, "config.budgets"),
         ({"budgets": (-1,)}, UserError, "negative"),
         ({"budget_steps": (100,)}, UserError, "one number for each"),
         ({"seeds": (1, 1)}, UserError, "each once"),
         ({"metric": "accuracy"}, UserError, "eval/accuracy"),
+        ({"comparisons": (("scratch", "best"),)}, ConfigError, "no arm"),
+        ({"equal": {"what": "flop", "stages": ("finetune",)}}, ConfigError, "did you mean 'flops'"),
+        ({"equal": {"what": "flops", "stages": ("tuning",)}}, ConfigError, "no stage"),
+        ({"equal": {"stages": ("total", "finetune")}}, UserError, "stands alone"),
+        ({"arm": {"scratch": {"stages": ("finetun",)}}}, ConfigError, "did you mean 'finetune'"),
+        ({"arm": {"scratch": {"regime": "lara"}}}, ConfigError, "did you mean 'lora'"),
     ],
 )
 def test_bad_grids(tmp_path, change, error, words):
     study = small_study()
     study.update(change)
     with pytest.raises(error, match=words):
-        plan.make(study, tmp_path)
+        plan.make(study, tmp_path / "study")
+
+
+def test_changes_that_do_not_fit_are_told(tmp_path):
+    study = small_study(bad=base.arm("bad", finetune={"optimiser": {"b1": 0.5}}))
+    with pytest.raises(UserError, match=r"config\.arm\.bad\.changes\.finetune"):
+        plan.make(study, tmp_path / "study")
 
 
 def test_steps_by_budget(tmp_path):
     study = small_study()
     study.budget_steps = (40, 70, 200)
-    _, runs = plan.make(study, tmp_path)
-    steps = {r.budget: r.config.steps for r in runs}
+    steps = {r.budget: r.config.steps for r in plan.make(study, tmp_path / "study") if r.last}
     assert list(steps.values()) == [40, 70, 200]
+
+
+def equal_study(what, *stages):
+    study = small_study(
+        head=base.arm("head", regime="head_only"),
+        long=base.arm("long", finetune={"length": 32, "batch_size": 8}),
+    )
+    study.budgets, study.seeds = (64,), (0,)
+    study.equal.what, study.equal.stages = what, stages
+    return study
+
+
+def steps_of(study, tmp_path):
+    return {r.arm or r.stage: r.config.steps for r in plan.make(study, tmp_path / "study")}
+
+
+def test_equal_tokens(tmp_path):
+    steps = steps_of(equal_study("tokens", "finetune"), tmp_path)
+    assert steps["pretrained"] == steps["head"] == 100
+    assert steps["long"] == 100 * 32 * 64 / (8 * 32)
+
+
+def test_equal_total_gives_scratch_the_steps_of_the_pretraining(tmp_path):
+    steps = steps_of(equal_study("tokens", "total"), tmp_path)
+    assert steps["pretrain"] == 2000
+    assert steps["scratch"] == 2100  # rows of the same size in both stages
+
+
+def test_equal_flops_gives_a_frozen_model_more_steps(tmp_path):
+    study = equal_study("flops", "finetune")
+    study.arms = ("pretrained", "head")
+    steps = steps_of(study, tmp_path)
+    # The head alone needs no backward pass through the layers, which is twice the forward one.
+    assert 2.9 < steps["head"] / steps["pretrained"] < 3.2
+
+
+def test_equal_seconds_are_probed_once(tmp_path, monkeypatch):
+    study = equal_study("seconds", "finetune")
+    speed = iter([0.2, 0.1, 0.1, 0.05, 9.9, 9.9, 9.9])
+    probe = lambda config: type("Probe", (), {"seconds": next(speed)})  # noqa: E731
+    monkeypatch.setattr(equal.costs, "probe", probe)
+    first = steps_of(study, tmp_path)
+    assert first["head"] == 200
+    assert steps_of(study, tmp_path) == first
+
+
+def test_what_costs_more_than_the_whole_is_told(tmp_path):
+    study = equal_study("tokens", "total")
+    study.arms = ("scratch", "pretrained")
+    with pytest.raises(UserError, match="no step for the last stage of bert, pretrained"):
+        plan.make(study, tmp_path / "study")
 
 
 def test_metric_that_the_task_lacks(tmp_path):
@@ -194,32 +333,110 @@ def test_metric_that_the_task_lacks(tmp_path):
         do(study, tmp_path, FakeLoop())
 
 
+def test_undefined_metrics_are_null_and_no_result(tmp_path):
+    def loop(config, workdir, **how):
+        found = FakeLoop()(config, workdir, **how)
+        found["eval"] |= {"eval/f1": float("nan")}
+        return found
+
+    study = small_study()
+    records = do(study, tmp_path, loop)
+    assert records[1]["eval"]["eval/f1"] is None
+    assert "NaN" not in (tmp_path / "study" / "results.jsonl").read_text()
+    study.metric = "eval/f1"
+    study.seeds = (7,)
+    assert "is not defined" in do(study, tmp_path, loop)[1]["error"]
+
+
+def test_families_with_the_same_config_are_two(tmp_path):
+    study = small_study()
+    study.family.unlock()
+    study.family.twin = study.family.bert
+    study.families = ("bert", "twin")
+    records = do(study, tmp_path, FakeLoop())
+    assert len(records) == 1 + 2 * 18
+    assert summary.summarise(study, records).cell("twin", "scratch", 64).values
+
+
 def test_summary_by_hand(tmp_path):
     study = small_study()
-    figures = summary.summarise(study, do(study, tmp_path, FakeLoop()))
+    records = do(study, tmp_path, FakeLoop())
+    figures = summary.summarise(study, records)
     assert figures.method == summary.SEEDS_ONLY
     first, second = figures.cells[:2]
-    assert (first.arm, first.budget) == ("pretrained", 64)
+    assert (first.family, first.arm, first.budget) == ("bert", "pretrained", 64)
     assert first.estimate.mean == pytest.approx(0.61)
     assert (second.estimate.low, second.estimate.high) == pytest.approx((0.50, 0.52))
     at_64, _, at_all = figures.comparisons
     assert at_64.verdict == (
         "pre-trained > scratch at 64 labels, +10.0 points [10.0, 10.0], p<0.001"
     )
-    assert at_64.separate
+    assert (at_64.separate, at_64.resolved) == (True, 1)
     assert at_all.verdict == "not resolved: pre-trained and scratch at all labels, +0.0 points " \
         "[0.0, 0.0], p=1.000"  # fmt: skip
-    assert not at_all.separate
-    assert (figures.costs[0].flops, figures.costs[0].seconds) == (9e9, 90.0)
-    rows = {row[0]: row[1:] for row in report.cost_rows(figures)}
-    assert rows["pre-trained: one run on average + pre-training shared by 9"][1:3] == [
-        "11.1 s",
-        "1.11e+09",
-    ]
-    assert rows["pre-trained: one run on average + pre-training in full"][1:3] == [
-        "20.0 s",
-        "2e+09",
-    ]
+    assert (at_all.separate, at_all.resolved) == (False, 0)
+    shared, arm = resources.costs(study, records)[:2]
+    assert (shared.name, shared.flops, shared.before_flops) == ("pretrain", 1e9, 0)
+    assert (arm.name, arm.flops, arm.before_flops) == ("pre-trained", 1e9, 1e9)
+    assert arm.dollars(peak=1e9, price=3600.0, utilisation=0.5) == pytest.approx(4.0)
+    assert resources.total(records).runs == 19
+
+
+def test_comparisons_that_are_asked_and_expected(tmp_path):
+    study = small_study(third=base.arm("third"))
+    study.comparisons = (("scratch", "pretrained"), ("third", "scratch"))
+    study.published.expected = (("pretrained", "scratch"), ("scratch", "third"))
+    found = summary.summarise(study, do(study, tmp_path, FakeLoop())).comparisons
+    assert [c.arms for c in found[:2]] == list(study.comparisons)
+    assert [c.ordering for c in found] == [
+        "confirmed", "contradicted", "confirmed", "contradicted", "not resolved", "not resolved",
+    ]  # fmt: skip
+
+
+def test_lower_is_better(tmp_path):
+    study = small_study()
+    study.family.bert.finetune.evaluation.higher_is_better = False
+    study.published.expected = (("pretrained", "scratch"),)
+    first = summary.summarise(study, do(study, tmp_path, FakeLoop())).comparisons[0]
+    assert (first.resolved, first.ordering) == (-1, "contradicted")
+
+
+def test_degenerate_runs_are_no_better_than_the_most_frequent_class(tmp_path):
+    study = small_study()
+    records = do(study, tmp_path, FakeLoop(examples=90))
+    assert records[1]["majority"] == pytest.approx(1 / 3)
+    records[2]["value"] = 1 / 3
+    records[2]["correct"] = "1" * 30 + "0" * 60
+    figures = summary.summarise(study, records)
+    assert [c.degenerate for c in figures.cells[:2]] == [(), (0,)]
+
+
+def test_forgetting_is_averaged_over_seeds(tmp_path):
+    study = small_study()
+    records = do(study, tmp_path, FakeLoop())
+    changes = [0.1, 0.2, 0.6]
+    for seed, change in enumerate(changes):
+        mine = [
+            r for r in records if (r["arm"], r["budget"], r["seed"]) == ("pretrained", 64, seed)
+        ]
+        mine[0]["forgetting"] = {"before": 2.0, "after": 2.0 + change}
+    cells = summary.summarise(study, records).cells
+    assert cells[0].forgetting.mean == pytest.approx(0.3)
+    expected = t_interval(np.array([changes]).T)
+    assert cells[0].forgetting.low == pytest.approx(expected.low)
+    assert cells[1].forgetting is None
+
+
+def test_reach_is_the_first_evaluation_that_is_as_good(tmp_path):
+    study = small_study()
+    workdir = tmp_path / "study"
+    do(study, tmp_path, FakeLoop())
+    runs = plan.make(study, workdir)
+    at_64 = resources.reaches(study, runs, "eval/accuracy", higher=True)[0]
+    assert (at_64.arms, at_64.target) == (("pretrained", "scratch"), pytest.approx(0.51))
+    assert (at_64.seconds, at_64.other_seconds) == (pytest.approx(10), pytest.approx(10))
+    at_64 = resources.reaches(study, runs, "eval/accuracy", higher=False)[0]
+    assert at_64.seconds == pytest.approx(5)  # 0.305 at half of the steps
 
 
 def test_examples_widen_the_interval(tmp_path):
@@ -230,7 +447,6 @@ def test_examples_widen_the_interval(tmp_path):
     assert cell.estimate.mean == pytest.approx(0.51)
     # Binomial with n = 100: standard error 0.05, so about +-0.098 against +-0.01 over seeds alone.
     assert cell.estimate.high - cell.estimate.low == pytest.approx(0.196, abs=0.03)
-    assert "evaluation examples" in report.caption(study, figures)
 
 
 def test_examples_that_do_not_give_the_metric_are_not_used(tmp_path):
@@ -240,110 +456,15 @@ def test_examples_that_do_not_give_the_metric_are_not_used(tmp_path):
     assert summary.summarise(study, records).method == summary.SEEDS_ONLY
 
 
-class Page(html.parser.HTMLParser):
-    """Gathers what a page would load, its run table's values, and checks that tags close."""
-
-    VOID = ("meta", "br", "link", "img", "hr")
-
-    def __init__(self, text):
-        super().__init__()
-        self.addresses, self.values, self.tags, self.open = [], [], set(), []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.add(tag)
-        if tag not in self.VOID:
-            self.open.append(tag)
-        for name, value in attributes:
-            if name in ("src", "href", "xlink:href", "data", "srcset", "action"):
-                self.addresses.append(value)
-            if tag == "data" and name == "value":
-                self.values.append(float(value))
-
-    def handle_startendtag(self, tag, attributes):
-        self.handle_starttag(tag, attributes)
-        if tag not in self.VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
-def test_page_is_self_contained_and_tells_the_results(tmp_path):
-    study = small_study()
-    study.title = "A <b> & c"
-    records = do(study, tmp_path, FakeLoop())
-    figures = summary.summarise(study, records)
-    report.write(study, figures, records, tmp_path)
-    text = (tmp_path / "report.html").read_text()
-    page = Page(text)
-    assert page.open == []
-    assert all(address.startswith("#") for address in page.addresses)
-    assert not page.tags & {"script", "link", "iframe", "img"}
-    assert not re.search(r"@import|url\((?!#)", text)
-    namespaces = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
-    assert set(re.findall(r"https?://[^\"\s<]+", text)) <= namespaces
-    assert "A &lt;b&gt; &amp; c" in text
-    assert len(re.findall("<svg", text)) == 3
-    assert "var(--arm-0)" in text
-    assert "#010203" not in text
-    recorded = results.read(tmp_path / "results.jsonl")
-    assert page.values == [r["value"] for r in recorded if r["role"] == "finetune"]
-    for c in figures.cells:
-        mean = np.mean(
-            [r["value"] for r in recorded if (r["arm"], r["budget"]) == (c.arm, c.budget)]
-        )
-        assert f"<td>{100 * mean:.1f}</td>" in text
-    assert "pretune &#39;a b&#39;" in text
-
-
-def test_markdown_tables_are_whole(tmp_path):
-    study = small_study()
-    records = do(study, tmp_path, FakeLoop())
-    report.write(study, summary.summarise(study, records), records, tmp_path)
-    lines = (tmp_path / "report.md").read_text().splitlines()
-    start = lines.index("| labels | arm | mean | 95% interval | by seed | runs |")
-    assert lines[start + 1].count("---") == 6
-    assert (
-        lines[start + 2] == "| 64 | pre-trained | 61.0 | [60.0, 62.0] | 60.0 61.0 62.0 | 3 of 3 |"
-    )
-    assert lines[start + 7].startswith("| all | scratch | 51.0 |")
-    assert lines[start + 8] == ""
-
-
-def test_report_is_the_same_twice(tmp_path):
-    study = small_study()
-    records = do(study, tmp_path, FakeLoop())
-    pages = []
-    for _ in range(2):
-        report.write(study, summary.summarise(study, records), records, tmp_path)
-        pages.append((tmp_path / "report.html").read_text())
-    assert pages[0] == pages[1]
-
-
-def test_terminal_shows_intervals(tmp_path):
-    study = small_study()
-    figures = summary.summarise(study, do(study, tmp_path, FakeLoop()))
-    out = io.StringIO()
-    report.show(study, figures, tmp_path, Console(file=out, width=120))
-    assert "[60.0, 62.0]" in out.getvalue()
-    assert "pre-trained > scratch at 64 labels, +10.0 points [10.0, 10.0]" in out.getvalue()
-
-
-def test_broken_results_file_names_the_line(tmp_path):
+def test_broken_files_are_named(tmp_path):
     path = tmp_path / "results.jsonl"
-    results.append(path, {"a": 1})
+    results.write(path, [{"a": 1}])
     path.write_text(path.read_text() + '{"b": \n')
     with pytest.raises(UserError, match="line 2"):
         results.read(path)
-
-
-def test_correct_from_predictions(tmp_path):
-    assert results.read_correct(tmp_path) is None
-    np.savez(
-        tmp_path / "predictions.npz", predictions=np.array([1, 2, 0]), labels=np.array([1, 0, 0])
-    )
-    assert results.read_correct(tmp_path) == [1, 0, 1]
+    (tmp_path / results.RECORD).write_text("{")
+    with pytest.raises(UserError, match="is not JSON"):
+        results.load(tmp_path)
 
 
 def test_curve_of_a_resumed_run(tmp_path):

@@ -1,0 +1,1 @@
+"""Published ablations: each names the paper's table, its figures and the ordering to expect."""

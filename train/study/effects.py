@@ -1,0 +1,104 @@
+"""Side effects of fine-tuning: what it forgot of the pre-training, and what it did to bias."""
+
+import functools
+import json
+import pathlib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from input_pipeline.sources import SourceSpec
+from input_pipeline.suites import SUITES, read_items
+from train.checkpoint import abstract, load_parts
+from train.evaluate import evaluate, held_out
+from train.score import parse_tasks
+from train.scoring import results
+from train.scoring.language_model import find_head, load_language_model
+from train.scoring.scorer import Scores, score
+from train.setup import Setup, set_up
+from train.workdir import read_config
+
+BATCH_TOKENS = 4096  # of a batch that is scored
+
+
+def loss_on_first(folder: pathlib.Path, first: pathlib.Path) -> float | None:
+    """The loss of a run's backbone on the held-out text of the stage that it all began with.
+
+    The head that predicts the tokens is that of the nearest run before it that has one.
+
+    Returns:
+      In nats a predicted token; None where the first stage holds no text out.
+    """
+    head_from, _ = find_head(folder)
+    setup = _setup(first, read_config(folder).adapters.to_json(sort_keys=True))
+    splits = {name: batches for name, batches in held_out(setup).items() if name == "eval"}
+    if not splits:
+        return None
+    program = setup.program
+    aim = abstract(program.model.shapes, program.shardings.params)
+    own = load_parts(folder, {name: part for name, part in aim.items() if name != "head"})
+    head = load_parts(head_from, {"head": aim["head"]}) if aim["head"] else {"head": {}}
+    return evaluate(setup, {**own, **head}, splits).metrics["eval/loss"]
+
+
+@functools.lru_cache(maxsize=4)
+def _setup(first: pathlib.Path, adapters: str) -> Setup:
+    """The first stage's data and objective, for a model with these adapters."""
+    config = read_config(first)
+    config.adapters = ConfigDict(json.loads(adapters))
+    return set_up(config, first)
+
+
+def check(tasks: tuple[str, ...], max_items: int) -> None:
+    """UserError or DataError unless all evaluation sets are there and can be read."""
+    for kind, sources in parse_tasks(tasks):
+        _items(kind, tuple(sources), max_items)
+
+
+def scores(
+    before: pathlib.Path, after: pathlib.Path, tasks: tuple[str, ...], max_items: int
+) -> list[dict[str, Any]]:
+    """Figures of ``pretune score``, of all items of each evaluation set, before and after.
+
+    Args:
+      before: folder of the run that fine-tuning began from.
+      after: folder of the fine-tuned run.
+      tasks: as in --tasks.
+      max_items: of a source; 0: all.
+
+    Returns:
+      For each figure its task, metric and unit, and n, value and standard error of `before`, of
+      `after`, and of the `difference`, which is paired by item.
+    """
+    found = []
+    for kind, sources in parse_tasks(tasks):
+        items = _items(kind, tuple(sources), max_items)
+        both = [_before(before, kind, tuple(sources), max_items), _score(after, kind, items)]
+        result = results.summarise(kind, SUITES[kind].measure, sources, items, both)
+        found += [
+            {
+                "task": kind,
+                "metric": line.metric.name,
+                "unit": line.metric.unit,
+                "before": line.runs[0]._asdict(),
+                "after": line.runs[1]._asdict(),
+                "difference": line.differences[0]._asdict(),
+            }
+            for line in result.lines
+            if not line.dimension
+        ]
+    return found
+
+
+@functools.lru_cache(maxsize=8)
+def _before(folder: pathlib.Path, kind: str, sources: tuple[str, ...], max_items: int) -> Scores:
+    return _score(folder, kind, _items(kind, sources, max_items))
+
+
+def _score(folder: pathlib.Path, kind: str, items: list) -> Scores:
+    return score(load_language_model(folder), items, SUITES[kind].unmodified, BATCH_TOKENS)
+
+
+@functools.lru_cache(maxsize=8)
+def _items(kind: str, sources: tuple[str, ...], max_items: int) -> list:
+    return read_items(kind, [SourceSpec(source, split="test") for source in sources], max_items)
