@@ -218,8 +218,9 @@ def as_rich(title: str, table: Table) -> RichTable:
     """A table for the terminal, with a rule where the family or the labels change."""
     rich = RichTable(title=escaped(title), title_justify="left", box=box.SIMPLE_HEAD)
     for index, name in enumerate(table.header):
-        justify = "left" if index < table.names else "right"
-        rich.add_column(escaped(name), justify=justify, overflow="fold")
+        named = index < table.names  # names are not broken in two
+        justify = "left" if named else "right"
+        rich.add_column(escaped(name), justify=justify, overflow="fold", no_wrap=named)
     for row, following in zip(table.rows, [*table.rows[1:], Row([])], strict=True):
         ends = (row.family, row.labels) != (following.family, following.labels)
         rich.add_row(*map(escaped, row.cells), end_section=ends)
