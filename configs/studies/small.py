@@ -41,6 +41,14 @@ def task(args: dict[str, str]) -> dict[str, str]:
     return {key: value.format(folder) for key, value in found.items()}
 
 
+def stages(family: str, args: dict[str, str]) -> dict[str, ConfigDict]:
+    """Pre-training and the task, by the arguments of a study."""
+    return {
+        "pretrain": pretraining(family, args["text"]),
+        "finetune": finetuning(task(args)),
+    }
+
+
 def pretraining(name: str, text: str) -> ConfigDict:
     """The quickstart's recipe, shorter."""
     c = FAMILIES[name].get_config("size=tiny")

@@ -17,10 +17,7 @@ from configs.studies import small
 def get_config(arg: str = "") -> ConfigDict:
     """The study of one task."""
     args = base.arguments(arg, **small.ARGUMENTS)
-    stages = {
-        "pretrain": small.pretraining("bert", args["text"]),
-        "finetune": small.finetuning(small.task(args)),
-    }
+    stages = small.stages("bert", args)
     left_to_right = {"model": {"attention_type": "uni"}}
     arms = {
         "nsp": studies.arm("BERT", pretrain={"objective": {"name": "masked_lm_nsp"}}),

@@ -20,10 +20,7 @@ WITH, WITHOUT = {"objective": {"lm_weight": 0.5}}, {"objective": {"lm_weight": 0
 def get_config(arg: str = "") -> ConfigDict:
     """The study of one task."""
     args = base.arguments(arg, **small.ARGUMENTS)
-    stages = {
-        "pretrain": small.pretraining("gpt", args["text"]),
-        "finetune": small.finetuning(small.task(args)),
-    }
+    stages = small.stages("gpt", args)
     arms = {
         "auxiliary": studies.arm("auxiliary LM", finetune=WITH),
         "plain": studies.arm("no auxiliary LM", finetune=WITHOUT),

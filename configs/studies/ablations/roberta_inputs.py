@@ -18,10 +18,7 @@ from configs.studies import small
 def get_config(arg: str = "") -> ConfigDict:
     """The study of one task."""
     args = base.arguments(arg, **small.ARGUMENTS)
-    stages = {
-        "pretrain": small.pretraining("bert", args["text"]),
-        "finetune": small.finetuning(small.task(args)),
-    }
+    stages = small.stages("bert", args)
     arms = {
         "segments": with_nsp("SEGMENT-PAIR + NSP", "segments"),
         "sentences": with_nsp("SENTENCE-PAIR + NSP", "sentences"),

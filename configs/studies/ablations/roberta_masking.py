@@ -18,9 +18,9 @@ from configs.studies import small
 def get_config(arg: str = "") -> ConfigDict:
     """The study of one task."""
     args = base.arguments(arg, **small.ARGUMENTS)
-    pretrain = small.pretraining("bert", args["text"])
+    stages = small.stages("bert", args)
+    pretrain = stages["pretrain"]
     pretrain.data.split = "train[:10%]"  # of TFDS sources
-    stages = {"pretrain": pretrain, "finetune": small.finetuning(small.task(args))}
     arms = {
         "static": studies.arm("static", pretrain={"data": {"copies": 1}}),
         "dynamic": studies.arm("dynamic"),

@@ -18,10 +18,7 @@ from configs.studies import small
 def get_config(arg: str = "") -> ConfigDict:
     """The study of one task."""
     args = base.arguments(arg, **small.ARGUMENTS)
-    stages = {
-        "pretrain": small.pretraining("t5", args["text"]),
-        "finetune": small.finetuning(small.task(args)),
-    }
+    stages = small.stages("t5", args)
     arms = {
         "span3": corrupted(0.15, 3.0),
         "span10": corrupted(0.15, 10.0),

@@ -18,10 +18,7 @@ from configs.studies import small
 def get_config(arg: str = "") -> ConfigDict:
     """The study of one task."""
     args = base.arguments(arg, **small.ARGUMENTS)
-    stages = {
-        "pretrain": small.pretraining("t5", args["text"]),
-        "finetune": small.finetuning(small.task(args)),
-    }
+    stages = small.stages("t5", args)
     arms = {
         "all": studies.arm("all parameters"),
         "small": studies.arm(

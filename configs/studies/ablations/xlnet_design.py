@@ -17,9 +17,9 @@ from configs.studies import small
 def get_config(arg: str = "") -> ConfigDict:
     """The study of one task."""
     args = base.arguments(arg, **small.ARGUMENTS)
-    pretrain = small.pretraining("xlnet", args["text"])
+    stages = small.stages("xlnet", args)
+    pretrain = stages["pretrain"]
     pretrain.model.mem_len = pretrain.model.reuse_len = pretrain.length // 2
-    stages = {"pretrain": pretrain, "finetune": small.finetuning(small.task(args))}
     arms = {
         "whole": studies.arm("XLNet"),
         "memory": studies.arm("no memory", pretrain={"model": {"mem_len": 0, "reuse_len": 0}}),
