@@ -58,7 +58,7 @@ def pretraining(name: str, text: str) -> ConfigDict:
         c.data.eval_split = "validation"
     c.tokenizer.vocab_size = 2048
     c.model.initializer_std = 0.08
-    c.model.dropout = 0.0  # the text is seen once: nothing to regularise
+    c.model.dropout = 0.0  # the text is seen less than twice: nothing to regularise
     if name == "xlnet":
         c.model.mem_len = c.model.reuse_len = 0
     c.objective.update(OBJECTIVES[name])

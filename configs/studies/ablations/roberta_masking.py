@@ -3,8 +3,8 @@
   pretune study --config=configs/studies/ablations/roberta_masking.py --workdir=runs/roberta-masking
 
 Liu et al. 2019, table 1: dynamic masking is comparable or slightly better. Theirs was 10 static
-masks over 40 epochs, each seen four times; here one mask is seen in about ten epochs of a tenth of
-the text. Each arm and seed is pre-trained by itself. Arguments: configs/studies/small.py (a `text`
+masks over 40 epochs, each seen four times; here one mask is seen in all epochs of a tenth of the
+text. Each arm and seed is pre-trained by itself. Arguments: configs/studies/small.py (a `text`
 is taken whole). Verdicts: docs/results.md.
 """
 
