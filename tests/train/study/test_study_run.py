@@ -158,6 +158,22 @@ def test_two_processes_divide_the_runs(tmp_path):
     assert len(results.read(tmp_path / "study" / "results.jsonl")) == 19
 
 
+def test_a_run_that_ended_just_before_the_claim_is_not_done_again(tmp_path, monkeypatch):
+    study = small_study()
+    study.budgets, study.seeds = (64,), (0,)
+    scratch = plan.make(study, tmp_path / "study")[2]
+
+    def late(folder, name):
+        if folder == scratch.folder:
+            results.save(folder, runner.attempt(study, scratch, FakeLoop()))
+        return locked(folder, name)
+
+    monkeypatch.setattr(runner, "locked", late)
+    loop = FakeLoop()
+    assert len(do(study, tmp_path, loop)) == 3
+    assert len(loop.calls) == 2
+
+
 def test_waits_for_what_another_process_is_doing(tmp_path, monkeypatch):
     study = small_study()
     study.budgets, study.seeds = (64,), (0,)
