@@ -4,6 +4,7 @@ import functools
 import json
 import pathlib
 import re
+import signal
 
 import numpy as np
 import pytest
@@ -286,6 +287,17 @@ def test_bugs_keep_their_traceback(monkeypatch, corpus, tmp_path):
     monkeypatch.setattr("train.loop.run", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         cli.main(["train", GPT, f"--workdir={tmp_path}/w"])
+
+
+def test_ctrl_c_while_a_run_is_set_up(monkeypatch, pretune, corpus, tmp_path):
+    monkeypatch.setattr("train.loop.set_up", lambda *_: signal.raise_signal(signal.SIGINT))
+    code, _, err = pretune(
+        "train", "--config=configs/bert.py:size=tiny", f"--workdir={tmp_path}/run",
+        f"--config.data.source={corpus}",
+    )  # fmt: skip
+    assert code == 130
+    assert err == "pretune: stopped.\n"
+    assert not (tmp_path / "run").exists()
 
 
 def test_generate(pretune, refused, trained, tmp_path):

@@ -50,8 +50,8 @@ def _run(values: flags.FlagValues) -> int:
         with Progress(study, runs, console, scale) as progress:
             records = runner.run_study(study, workdir, runs, loop.run, progress)
     except KeyboardInterrupt:
-        console.print("Stopped; the same command goes on from here.")
-        return 130
+        console.print("The same command goes on from here.")
+        raise
     finally:
         for helper in helpers:
             helper.terminate()

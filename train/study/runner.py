@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from train.compiling import compile_seconds
 from train.errors import USER_ERRORS, Busy, Diverged, UserError
+from train.interrupts import interruptible
 from train.study import effects, results
 from train.study.plan import Run
 from train.study.results import Record
@@ -187,14 +188,15 @@ def attempt(study: ConfigDict, item: Run, run: RunFunction) -> Record:
     if measured or (item.last and study.keep):
         config.checkpoint.every, config.checkpoint.keep = config.steps, 1
     try:
-        # The folder's name holds the config's hash: what differs there can only be a path.
-        outcome = run(config, str(item.folder), progress=False, force=True)
-        if outcome["stopped"]:
-            raise KeyboardInterrupt
-        record |= outcome_fields(study, item, outcome)
-        began = time.monotonic()
-        record |= side_effects(study, item)
-        record["effects_seconds"] = time.monotonic() - began
+        with interruptible():
+            # The folder's name holds the config's hash: what differs there can only be a path.
+            outcome = run(config, str(item.folder), progress=False, force=True)
+            if outcome["stopped"]:
+                raise KeyboardInterrupt
+            record |= outcome_fields(study, item, outcome)
+            began = time.monotonic()
+            record |= side_effects(study, item)
+            record["effects_seconds"] = time.monotonic() - began
     except Exception as error:
         diverged = isinstance(error, Diverged)
         if isinstance(error, USER_ERRORS) and not diverged:

@@ -1,6 +1,7 @@
 """The plan, the runner and the summary, with a stand-in for the training loop."""
 
 import json
+import signal
 import threading
 
 import numpy as np
@@ -136,6 +137,22 @@ def test_a_run_that_was_stopped_by_a_signal_is_not_recorded(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         do(small_study(), tmp_path, stopped)
     assert results.read(tmp_path / "study" / "results.jsonl") == []
+
+
+@pytest.mark.parametrize("error", [ValueError("no handler fits"), None])
+def test_ctrl_c_that_a_library_swallows_stops_the_study(tmp_path, error):
+    def swallowing(config, workdir, **how):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except BaseException:  # the library's fault, here in place of Orbax's
+            if error:
+                raise error from None
+        return FakeLoop()(config, workdir, **how)
+
+    with pytest.raises(KeyboardInterrupt):
+        do(small_study(), tmp_path, swallowing)
+    assert not list(tmp_path.rglob("record.json"))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_two_processes_divide_the_runs(tmp_path):
