@@ -173,10 +173,13 @@ def _describe(leaf: Any) -> str:
     return "absent" if leaf is None else f"{leaf.dtype}{list(leaf.shape)}"
 
 
-def best_folder(workdir: pathlib.Path) -> pathlib.Path:
-    """A run's best verified checkpoint, else its newest; UserError if none verifies."""
+def best_folder(workdir: pathlib.Path, newest: bool = False) -> pathlib.Path:
+    """A run's best verified checkpoint, else its newest; UserError if none verifies.
+
+    With `newest`, the newest even if another one is the best.
+    """
     with Checkpoints(workdir, keep=1) as checkpoints:
-        best = checkpoints.best()
+        best = None if newest else checkpoints.best()
         step = best["step"] if best and best["step"] in checkpoints.steps() else None
         if step is None or manifest.problem(checkpoints.path(step)):
             step, passed_over = checkpoints.newest_good()
@@ -195,12 +198,13 @@ def stored(folder: pathlib.Path) -> dict[str, Any]:
     return ocp.checkpointables_metadata(folder).metadata
 
 
-def load_parts(workdir: pathlib.Path, aim: dict[str, Any]) -> dict[str, Any]:
+def load_parts(workdir: pathlib.Path, aim: dict[str, Any], newest: bool = False) -> dict[str, Any]:
     """Parts of a run's best verified checkpoint (else its newest), e.g. the backbone only.
 
     Args:
       workdir: another run's folder, read only.
       aim: part name ("backbone", "head") -> abstract tree with shardings.
+      newest: of the newest checkpoint, even if another one is the best.
 
     Returns:
       part name -> arrays; {} for a part that has none (no checkpoint holds it).
@@ -208,7 +212,7 @@ def load_parts(workdir: pathlib.Path, aim: dict[str, Any]) -> dict[str, Any]:
     Raises:
       UserError: no checkpoint that verifies, or one of other shapes.
     """
-    folder = best_folder(workdir)
+    folder = best_folder(workdir, newest)
     held = {name: part for name, part in aim.items() if jax.tree.leaves(part)}
     check_shapes(folder, held)
     return {**aim, **ocp.load_checkpointables(folder, held)}

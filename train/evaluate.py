@@ -27,6 +27,7 @@ from train.checkpoint import abstract, load_parts
 from train.cli import command
 from train.errors import UserError
 from train.mesh import make_mesh_that_fits, to_devices
+from train.program import Program
 from train.setup import Setup, enable_compilation_cache, set_up
 from train.workdir import read_config, write_text
 
@@ -54,7 +55,7 @@ def held_out(setup: Setup) -> dict[str, Batches]:
 
 def check_metric(setup: Setup, params: Any, splits: dict[str, Batches]) -> None:
     """UserError unless the evaluation will give the metric by which the best is known."""
-    program, rule = setup.program, setup.config.evaluation
+    rule = setup.config.evaluation
     if not splits:
         if rule.patience:
             raise UserError("config.evaluation.patience needs held-out data; set data.holdout.")
@@ -64,16 +65,21 @@ def check_metric(setup: Setup, params: Any, splits: dict[str, Batches]) -> None:
         key: jax.ShapeDtypeStruct((jax.process_count() * len(part), *part.shape[1:]), part.dtype)
         for key, part in next(iter(batches())).items()
     }
-    carry = jax.eval_shape(lambda: program.carry(len(batch["tokens"])))
-    found, *_ = jax.eval_shape(program.eval_step, params, batch, carry)
-    own = [*getattr(program.objective, "metrics", ())]
-    own += METRICS if rule.generate else ()
-    known = sorted({f"{name}/{metric}" for metric in [*found, "loss", *own]})
+    found = metric_names(setup.program, params, batch, rule.generate)
+    known = sorted(f"{name}/{metric}" for metric in found)
     if rule.metric not in known:
         raise UserError(
             f"config.evaluation.metric {rule.metric!r} is not among the metrics of this run; "
             f"choose one of {', '.join(known)}."
         )
+
+
+def metric_names(program: Program, params: Any, batch: Any, generate: int) -> set[str]:
+    """What an evaluation measures, without the name of its split; shapes will do."""
+    carry = jax.eval_shape(lambda: program.carry(len(batch["tokens"])))
+    found, *_ = jax.eval_shape(program.eval_step, params, batch, carry)
+    own = getattr(program.objective, "metrics", ())
+    return {*found, "loss", *own, *(METRICS if generate else ())}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,7 +40,8 @@ def get_config(families: Mapping[str, Stages], arms: Mapping[str, ConfigDict]) -
 
     c.equal = ConfigDict()  # what is the same in all runs, by way of their steps
     c.equal.what = "steps"  # steps | tokens | flops | seconds (measured by a probe on this device)
-    c.equal.stages = ()  # in which stages: those of the first family's first arm; or ("total",)
+    # in which stages: those of the first family's first arm; or ("total",): of each first arm
+    c.equal.stages = ()
 
     c.effects = ConfigDict()  # side effects, measured on every run that was pre-trained
     c.effects.forgetting = True  # the first stage's loss on its held-out text, before and after

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from train import loop, metrics
-from train.checkpoint import Checkpoints, load_parts
+from train.checkpoint import Checkpoints, best_folder, load_parts
 from train.errors import Diverged, UserError
 from train.loop import run
 from train.program import make_program
@@ -98,6 +98,8 @@ def test_best_and_last_checkpoints_stay(run_config, tmp_path):
     assert sorted(p.name[:8] for p in folder.glob("*.sha256.json")) == ["00000004", "00000012"]
     assert result["best"]["step"] == 4
     assert json.loads((folder / "best.json").read_text())["metric"] == "eval/accuracy"
+    assert best_folder(tmp_path / "w").name == "00000004"
+    assert best_folder(tmp_path / "w", newest=True).name == "00000012"
 
 
 def test_manifest_is_of_the_files(uninterrupted):

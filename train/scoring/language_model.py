@@ -102,7 +102,9 @@ def find_head(workdir: pathlib.Path) -> tuple[pathlib.Path, ConfigDict]:
     )
 
 
-def load_language_model(workdir: pathlib.Path, length: int = 0) -> LanguageModel:
+def load_language_model(
+    workdir: pathlib.Path, length: int = 0, newest: bool = False
+) -> LanguageModel:
     """Loads the best checkpoint of a run, and a head from where there is one.
 
     Activations are float32 whatever the run's dtype: what is compared differs by little, and must
@@ -111,6 +113,7 @@ def load_language_model(workdir: pathlib.Path, length: int = 0) -> LanguageModel
     Args:
       workdir: the run.
       length: tokens of a row, at most; 0: as many as the run with the head was trained on.
+      newest: the newest checkpoint of the run, even if another one is the best.
 
     Raises:
       UserError: no checkpoint, no LM head, or rows longer than the position table.

@@ -9,9 +9,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from configs.base import get_config
 from train.benchmark import LABELS, StepTimer
+from train.evaluate import metric_names
 from train.peak import timed
-from train.program import Program, make_program
+from train.program import NOT_COMPILED, NOT_COMPILED_RATE, Program, make_program
 from train.random_rows import random_batch
 from train.setup import enable_compilation_cache
 
@@ -42,6 +44,15 @@ def flops(config: ConfigDict) -> int:
     return _flops(_shape(config))
 
 
+def metrics(config: ConfigDict) -> set[str]:
+    """Names of what an evaluation of a config measures; for tasks, with a head of two classes."""
+    config = alone(config)
+    made = make_program(config, LABELS)
+    params = jax.eval_shape(made.init, jax.random.key(0)).params
+    batch = random_batch(config, made.objective)
+    return metric_names(made, params, batch, config.evaluation.generate)
+
+
 def program(config: ConfigDict) -> Program:
     """The program of a config whose vocabulary is taken as large as it was asked to be."""
     return make_program(alone(config), LABELS)
@@ -58,9 +69,12 @@ def shape(config: ConfigDict) -> str:
 
 
 def _shape(config: ConfigDict) -> str:
-    """What two configs have in common whose steps cost the same."""
-    config = alone(config)
-    config.seed, config.steps, config.data.budget = 0, 1, 0
+    """What two configs have in common whose steps cost the same: all else has its default."""
+    config, defaults = alone(config), get_config()
+    for name in NOT_COMPILED:
+        config[name] = defaults[name]
+    for name in NOT_COMPILED_RATE:
+        config.optimizer[name] = defaults.optimizer[name]
     return json.dumps(json.loads(config.to_json()), sort_keys=True)
 
 

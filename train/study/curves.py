@@ -16,16 +16,13 @@ class Curves(panels.Maker):
     def progress(self) -> Figure:
         """The metric during the last stage, against seconds of training."""
         panels = []
+        done = [run for run in self.runs if self.records[self.index[run.key]]["status"] == "done"]
+        timed = resources.timed_curves(done, self.summary.metric)
         for family in self.study.families:
             for budget in self.study.budgets:
                 series = []
                 for arm_index, arm in enumerate(self.study.arms):
-                    curves = [
-                        resources.timed_curve(run, self.summary.metric)
-                        for run in self.runs
-                        if (run.family, run.arm, run.budget) == (family, arm, budget)
-                    ]
-                    curves = [curve for curve in curves if curve[1]]
+                    curves = timed.get((family, arm, budget))
                     if not curves:
                         continue
                     seconds, values = resources.mean_curve(curves)
@@ -87,9 +84,7 @@ class Curves(panels.Maker):
     def curve(self, run: Run, name: str, arm: int, scale: float) -> list[Series]:
         """One metric of a run, if it was logged."""
         steps, values = read_curve(run.folder, name)
-        points = [
-            (s, plain(scale * v)) for s, v in zip(steps, values, strict=True) if v is not None
-        ]
+        points = [(s, plain(scale * v)) for s, v in zip(steps, values, strict=True)]
         points = [point for point in points if point[1] is not None]
         if not points:
             return []

@@ -21,24 +21,38 @@ from train.workdir import read_config
 BATCH_TOKENS = 4096  # of a batch that is scored
 
 
-def loss_on_first(folder: pathlib.Path, first: pathlib.Path) -> float | None:
-    """The loss of a run's backbone on the held-out text of the stage that it all began with.
-
-    The head that predicts the tokens is that of the nearest run before it that has one.
+@functools.lru_cache(maxsize=64)
+def loss_before(first: pathlib.Path) -> float | None:
+    """The loss of the first stage on its held-out text, by the checkpoint that the next one takes.
 
     Returns:
-      In nats a predicted token; None where the first stage holds no text out.
+      In nats a predicted token; None where the stage holds no text out.
+    """
+    setup = _setup(first, read_config(first).adapters.to_json(sort_keys=True))
+    return _loss(setup, load_parts(first, _aim(setup)))
+
+
+def loss_after(folder: pathlib.Path, first: pathlib.Path) -> float | None:
+    """The same by a run's backbone, as it is after its last step.
+
+    The head that predicts the tokens is that of the nearest run before it that has one.
     """
     head_from, _ = find_head(folder)
     setup = _setup(first, read_config(folder).adapters.to_json(sort_keys=True))
-    splits = {name: batches for name, batches in held_out(setup).items() if name == "eval"}
-    if not splits:
-        return None
-    program = setup.program
-    aim = abstract(program.model.shapes, program.shardings.params)
-    own = load_parts(folder, {name: part for name, part in aim.items() if name != "head"})
+    aim = _aim(setup)
+    own = {name: part for name, part in aim.items() if name != "head"}
+    params = load_parts(folder, own, newest=True)
     head = load_parts(head_from, {"head": aim["head"]}) if aim["head"] else {"head": {}}
-    return evaluate(setup, {**own, **head}, splits).metrics["eval/loss"]
+    return _loss(setup, {**params, **head})
+
+
+def _aim(setup: Setup) -> dict[str, Any]:
+    return abstract(setup.program.model.shapes, setup.program.shardings.params)
+
+
+def _loss(setup: Setup, params: dict[str, Any]) -> float | None:
+    splits = {name: batches for name, batches in held_out(setup).items() if name == "eval"}
+    return evaluate(setup, params, splits).metrics["eval/loss"] if splits else None
 
 
 @functools.lru_cache(maxsize=4)
@@ -61,8 +75,8 @@ def scores(
     """Figures of ``pretune score``, of all items of each evaluation set, before and after.
 
     Args:
-      before: folder of the run that fine-tuning began from.
-      after: folder of the fine-tuned run.
+      before: folder of the run that fine-tuning began from, by its best checkpoint.
+      after: folder of the fine-tuned run, by its newest one.
       tasks: as in --tasks.
       max_items: of a source; 0: all.
 
@@ -73,7 +87,8 @@ def scores(
     found = []
     for kind, sources in parse_tasks(tasks):
         items = _items(kind, tuple(sources), max_items)
-        both = [_before(before, kind, tuple(sources), max_items), _score(after, kind, items)]
+        own = _score(after, kind, items, newest=True)
+        both = [_before(before, kind, tuple(sources), max_items), own]
         result = results.summarise(kind, SUITES[kind].measure, sources, items, both)
         found += [
             {
@@ -95,8 +110,9 @@ def _before(folder: pathlib.Path, kind: str, sources: tuple[str, ...], max_items
     return _score(folder, kind, _items(kind, sources, max_items))
 
 
-def _score(folder: pathlib.Path, kind: str, items: list) -> Scores:
-    return score(load_language_model(folder), items, SUITES[kind].unmodified, BATCH_TOKENS)
+def _score(folder: pathlib.Path, kind: str, items: list, newest: bool = False) -> Scores:
+    lm = load_language_model(folder, newest=newest)
+    return score(lm, items, SUITES[kind].unmodified, BATCH_TOKENS)
 
 
 @functools.lru_cache(maxsize=8)

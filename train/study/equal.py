@@ -4,7 +4,8 @@ The reference is the first family's first arm that has the stage, with the steps
 each label budget, in the last stage). Every other run takes as many steps as cost the same: tokens,
 training FLOPs (train/flops.py), or seconds by a probe on this device. With stages=("total",) the
 last stage makes up for what earlier stages have cost, so that training from scratch gets what
-pre-training and fine-tuning got together.
+pre-training and fine-tuning got together; there the reference is the first arm of each family, as
+the steps of what it was pre-trained for are its own.
 """
 
 import json
@@ -39,6 +40,17 @@ def check(study: ConfigDict) -> None:
         choose("stage of config.equal.stages", stage, dict.fromkeys(sorted(known)))
     if TOTAL in study.equal.stages and len(study.equal.stages) > 1:
         raise UserError('config.equal.stages: "total" stands alone, for all stages together.')
+
+
+def _check_fixed(config: ConfigDict, stage: str, family: str, arm: str) -> None:
+    """UserError if how long a stage trains is known only when it runs."""
+    lengths = {"epochs": config.epochs, "evaluation.patience": config.evaluation.patience}
+    for key, asked in lengths.items():
+        if asked:
+            raise UserError(
+                f"{key} is {asked} in stage {stage} of {family}, {arm}, but config.equal holds its "
+                "cost equal by its steps: set it to 0, and `steps`."
+            )
 
 
 def probed(config: ConfigDict, folder: Path) -> float:
@@ -76,9 +88,13 @@ def steps(
     for budget in study.budgets:
         reference: dict[str, float] = {}
         for family in study.families:
+            reference.pop(TOTAL, None)
             for arm in study.arms:
                 run = dict(stages(family, arm, budget, study.seeds[0]))
                 last = list(run)[-1]
+                for stage in run:
+                    if stage in study.equal.stages or TOTAL in study.equal.stages:
+                        _check_fixed(run[stage], stage, family, arm)
                 for stage, cost in asked(study, run, measure, reference).items():
                     place = (family, arm, budget if stage == last else None, stage)
                     found[place] = _count(cost / measure(run[stage]), family, arm)

@@ -35,15 +35,16 @@ def _run(values: flags.FlagValues) -> int:
     from rich.console import Console
 
     from train import loop
-    from train.study import estimate, plan, runner, summary
+    from train.study import checks, estimate, plan, runner, summary
     from train.study.live import Progress
 
     console, workdir, study = Console(), Path(values.workdir), values.config
-    plan.check(study)
+    checks.check(study)
     helpers = [] if values.plan else _helpers(values.jobs)  # before the device is asked for
     runs = plan.make(study, workdir)
+    checks.metric(study, next(run for run in runs if run.last).config)
     if values.plan:
-        estimate.show(study, runs, runner.done(runs, workdir), console)
+        estimate.show(study, runs, runner.done(study, runs, workdir), console)
         return 0
     scale, _ = summary.scale_of(study.metric)
     try:

@@ -6,17 +6,15 @@ folder in the store. The runs of one family, budget and seed differ in nothing b
 labelled examples, tokenizer, order and architecture.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from configs import regimes
-from configs.base import choose
 from model.api import architecture
 from train.errors import UserError
-from train.study import equal
+from train.study import checks, equal
 from train.study.results import config_hash
 
 
@@ -90,7 +88,7 @@ def make(study: ConfigDict, workdir: Path) -> list[Run]:
     Raises:
       UserError, ConfigError: the grid is empty, repeats itself or asks the impossible.
     """
-    check(study)
+    checks.check(study)
     grid = [
         (family, arm, budget, seed)
         for family in study.families
@@ -127,6 +125,7 @@ def stages(
             config.data.budget = budget
             if study.budget_steps:
                 config.steps = study.budget_steps[list(study.budgets).index(budget)]
+                config.epochs = 0  # which would decide the steps
         change(config, spec, arm, stage)
         if last or stage in study.seeded:
             config.seed = seed
@@ -200,36 +199,3 @@ def lender(
         if len(study.arm[other].stages) > 1:
             return chain(study, workdir, (family, other, budget, seed), steps)[0]
     return None
-
-
-def check(study: ConfigDict) -> None:
-    """UserError (or ConfigError) if the grid is empty, repeats itself or asks the impossible."""
-    for name in ("families", "arms", "budgets", "seeds"):
-        unique(f"config.{name}", study[name])
-    for name in study.families:
-        choose("family of this study", name, study.family)
-    pairs = [*study.comparisons, *study.published.expected]
-    for name in [*study.arms, *(arm for pair in pairs for arm in pair)]:
-        choose("arm of this study", name, study.arm)
-    for name in study.arms:
-        for family in study.families:
-            for stage in study.arm[name].stages:
-                choose(f"stage of config.family.{family}", stage, study.family[family])
-        unique(f"config.arm.{name}.stages", study.arm[name].stages)
-    if min(study.budgets) < 0:
-        raise UserError(f"config.budgets is {tuple(study.budgets)}: none may be negative (0: all).")
-    if study.budget_steps and len(study.budget_steps) != len(study.budgets):
-        raise UserError(
-            f"config.budget_steps is {tuple(study.budget_steps)}, but there are "
-            f"{len(study.budgets)} budgets; give one number for each, or ()."
-        )
-    if not study.metric.startswith("eval/"):
-        raise UserError(f"config.metric is {study.metric!r}: name one such as eval/accuracy.")
-    equal.check(study)
-
-
-def unique(name: str, values: Sequence[object]) -> None:
-    """UserError if there is nothing, or something twice."""
-    values = list(values)
-    if not values or len(set(values)) < len(values):
-        raise UserError(f"{name} is {tuple(values)}: give at least one, each once.")

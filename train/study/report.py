@@ -61,6 +61,7 @@ def contents(
 ) -> dict[str, Any]:
     """What both reports say."""
     maker = tables.Maker(study, summary)
+    done = {r["key"] for r in records if r["status"] == "done"}
     return {
         "title": study.title,
         "opening": captions.opening(study, summary),
@@ -74,7 +75,7 @@ def contents(
         "published": maker.published(),
         "results": maker.results(),
         "differences": maker.differences(),
-        "reaches": maker.reaches(runs),
+        "reaches": maker.reaches([run for run in runs if run.key in done]),
         "costs": maker.costs(records),
         "forgetting": maker.forgetting(records),
         "scores": maker.scores(records),

@@ -120,14 +120,15 @@ class Reach:
 
 
 def reaches(study: ConfigDict, runs: Sequence[Run], metric: str, higher: bool) -> list[Reach]:
-    """For each comparison, how soon its first arm reaches the second's quality."""
-    curves: dict[tuple[str, str, int], list[tuple[list[float], list[float]]]] = {}
-    for run in runs:
-        if run.last:
-            seconds, values = timed_curve(run, metric)
-            if values:
-                at = (run.family, run.arm, run.budget)
-                curves.setdefault(at, []).append((seconds, values))
+    """For each comparison, how soon its first arm reaches the second's quality.
+
+    Args:
+      study: the study.
+      runs: those that are done.
+      metric: of the study.
+      higher: whether more of it is better.
+    """
+    curves = timed_curves(runs, metric)
     found = []
     for family in study.families:
         for budget in study.budgets:
@@ -136,6 +137,8 @@ def reaches(study: ConfigDict, runs: Sequence[Run], metric: str, higher: bool) -
                 if not all(both):
                     continue
                 (seconds, values), (other_seconds, other) = map(mean_curve, both)
+                if not len(values) or not len(other):
+                    continue
                 target = other[-1]
                 enough = values >= target if higher else values <= target
                 first = float(seconds[np.argmax(enough)]) if enough.any() else None
@@ -145,15 +148,33 @@ def reaches(study: ConfigDict, runs: Sequence[Run], metric: str, higher: bool) -
     return found
 
 
-def timed_curve(run: Run, name: str) -> tuple[list[float], list[float]]:
-    """Seconds of training (without evaluation and compilation) and values at each evaluation."""
-    steps, values = read_curve(run.folder, name)
-    _, pace = read_curve(run.folder, "train/seconds_per_step")
-    return ([step * float(np.median(pace)) for step in steps], values) if pace else ([], [])
+@dataclass(frozen=True)
+class Timed:
+    """What a run measured while it trained.
+
+    Attributes:
+      pace: seconds of a step of training, without evaluation and compilation.
+      values: of the metric, by step.
+    """
+
+    pace: float
+    values: dict[int, float]
 
 
-def mean_curve(curves: list[tuple[list[float], list[float]]]) -> tuple[np.ndarray, np.ndarray]:
-    """The mean over seeds, at the evaluations that all have."""
-    count = min(len(values) for _, values in curves)
-    seconds = np.mean([s[:count] for s, _ in curves], axis=0)
-    return seconds, np.mean([v[:count] for _, v in curves], axis=0)
+def timed_curves(runs: Sequence[Run], name: str) -> dict[tuple[str, str, int], list[Timed]]:
+    """The curves of a metric in the last stage, of the runs of each family, arm and budget."""
+    curves: dict[tuple[str, str, int], list[Timed]] = {}
+    for run in runs:
+        steps, values = read_curve(run.folder, name)
+        _, pace = read_curve(run.folder, "train/seconds_per_step")
+        if run.last and pace and steps:
+            timed = Timed(float(np.median(pace)), dict(zip(steps, values, strict=True)))
+            curves.setdefault((run.family, run.arm, run.budget), []).append(timed)
+    return curves
+
+
+def mean_curve(curves: list[Timed]) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds and the mean over seeds, at the evaluations that all have (there may be none)."""
+    steps = sorted(set.intersection(*(set(one.values) for one in curves)))
+    seconds = np.mean([one.pace for one in curves]) * np.asarray(steps, np.float64)
+    return seconds, np.mean([[one.values[step] for step in steps] for one in curves], axis=0)

@@ -11,10 +11,12 @@ A record is one JSON object:
   seconds, compile_seconds, effects_seconds, wall_seconds, started, finished
   forgetting              {"before", "after"}: loss of the first stage on its held-out text
   scores                  [{task, metric, unit, before, after, difference}]: bias and the like
-  sources                 name and size of each file that was trained on
+  sources                 name and size of each file that was trained or evaluated on; of a state
+                          from elsewhere (init_from) the hash of its checkpoint's manifest
   lineage                 revision, hashes, seed, device, versions, command
 """
 
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -24,7 +26,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from input_pipeline.files import find_files
-from train import workdir
+from train import manifest, workdir
+from train.checkpoint import best_folder
 from train.errors import UserError
 
 Record = dict[str, Any]
@@ -103,7 +106,8 @@ def read_correct(folder: Path) -> dict[str, Any]:
 def read_curve(folder: Path, name: str) -> tuple[list[int], list[float]]:
     """Steps and values of one metric from a run's metrics.jsonl; empty if it is not there.
 
-    After a resumption a step may stand there twice: the later line counts.
+    After a resumption a step may stand there twice: the later line counts. Where the metric was
+    undefined (null), there is no point.
     """
     path = folder / "metrics.jsonl"
     if not path.exists():
@@ -111,7 +115,7 @@ def read_curve(folder: Path, name: str) -> tuple[list[int], list[float]]:
     points = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        if name in row:
+        if row.get(name) is not None:
             points[row["step"]] = row[name]
     steps = sorted(points)
     return steps, [points[step] for step in steps]
@@ -123,8 +127,50 @@ def lineage(folder: Path) -> Record:
     return {k: v for k, v in everything.items() if k not in ("summary", "labels")}
 
 
-def sources(data: ConfigDict) -> list[list[Any]]:
-    """Name and size of each file of the training data; TFDS tells contents apart by its names."""
-    names = [*data.source.split(","), *(task[0] for task in data.tasks)]
+def sources(config: ConfigDict, before: bool) -> list[list[Any]]:
+    """What a run reads that its config only names.
+
+    Args:
+      config: of the run.
+      before: it begins from another run of the study, which has a record of its own.
+
+    Returns:
+      Name and size of each file of its data (TFDS tells contents apart by its names); of a state
+      from elsewhere its folder's name and the hash of its checkpoint's manifest.
+    """
+    data = config.data
+    tasks = [task[0] for task in (*data.tasks, *data.eval_tasks)]
+    names = [*data.source.split(","), *data.eval_source.split(","), *tasks]
     files = (n.strip() for n in names if n.strip() and not n.strip().startswith("tfds:"))
-    return [[Path(f.path).name, f.identity()[1]] for name in files for f in find_files(name)]
+    found = [[Path(f.path).name, f.identity()[1]] for name in files for f in find_files(name)]
+    if config.init_from and not before:
+        found.append([Path(config.init_from).name, state_hash(config.init_from)])
+    return found
+
+
+@functools.lru_cache  # verifying a state reads all of it
+def state_hash(folder: str) -> str:
+    """Sixteen hex digits for the state that `init_from` takes from a run."""
+    described = manifest.path_of(best_folder(Path(folder))).read_bytes()
+    return hashlib.sha256(described).hexdigest()[:16]
+
+
+def measured(record: Record, metric: str) -> Record:
+    """A record with the metric and its value, where it is a last stage's that is done.
+
+    A run that leaves the metric undefined (as Matthews' correlation where it predicts one class)
+    counts as failed.
+
+    Raises:
+      UserError: the task measures something else.
+    """
+    if record["status"] != "done" or not record["arm"]:
+        return record
+    if metric not in record["eval"]:
+        known = ", ".join(sorted(record["eval"]))
+        raise UserError(f"config.metric is {metric!r}, but the task measures {known}.")
+    value = record["eval"][metric]
+    if value is None:
+        error = f"{metric} is not defined for what the run predicts."
+        return record | {"status": "failed", "error": error}
+    return record | {"metric": metric, "value": value}

@@ -55,7 +55,7 @@ def run_study(
     """
     watcher = watcher or Watcher()
     effects.check(tuple(study.effects.score), study.effects.max_items)
-    found = done(runs, workdir)
+    found = done(study, runs, workdir)
     left = [run for run in runs if wanted(run, runs, found)]
     for item in runs:
         if item not in left:
@@ -73,11 +73,11 @@ def run_study(
     return [found[item.key] for item in runs if item.key in found]
 
 
-def done(runs: list[Run], workdir: Path) -> dict[str, Record]:
+def done(study: ConfigDict, runs: list[Run], workdir: Path) -> dict[str, Record]:
     """The records of the runs that are done, by key."""
-    records = results.read(workdir / "results.jsonl")
-    before = {r["key"]: r for r in records if r["status"] == "done"}
-    return {run.key: record for run in runs if (record := known(run, before))}
+    before = {r["key"]: r for r in results.read(workdir / "results.jsonl")}
+    found = {run.key: record for run in runs if (record := known(run, before))}
+    return {key: results.measured(record, study.metric) for key, record in found.items()}
 
 
 def known(run: Run, before: dict[str, Record]) -> Record | None:
@@ -89,10 +89,11 @@ def known(run: Run, before: dict[str, Record]) -> Record | None:
     record = results.load(run.folder) or before.get(run.key)
     if not record or record["status"] != "done":
         return None
-    if record["sources"] != results.sources(run.config.data):
+    if record["sources"] != results.sources(run.config, bool(run.before)):
         raise UserError(
-            f"{run.folder} was trained on other data than is now in {run.config.data.source}; "
-            "remove that folder, or keep this study's runs elsewhere (--workdir, --config.store)."
+            f"{run.folder} was trained, evaluated or begun on other files than are now in "
+            f"{run.config.data.source} (or data.eval_source, init_from); remove that folder, or "
+            "keep this study's runs elsewhere (--workdir, --config.store)."
         )
     return record
 
@@ -146,8 +147,8 @@ def next_run(
                         results.save(item.folder, record)
             except Busy:
                 continue
-        found[item.key] = record
-        watcher.ended(item, record)
+        found[item.key] = results.measured(record, study.metric)
+        watcher.ended(item, found[item.key])
         return item
     return None
 
@@ -184,8 +185,9 @@ def attempt(study: ConfigDict, item: Run, run: RunFunction) -> Record:
     start, compiled = time.monotonic(), compile_seconds()
     record = place(item) | {"started": now()}
     config = item.config.copy_and_resolve_references()
-    measured = item.last and item.before and (study.effects.forgetting or study.effects.score)
-    if measured or (item.last and study.keep):
+    effects_asked = study.effects.forgetting or study.effects.score
+    if item.last and (effects_asked or study.keep):
+        # From scratch as well, where no effects are measured: saving takes time, which is compared.
         config.checkpoint.every, config.checkpoint.keep = config.steps, 1
     try:
         with interruptible():
@@ -193,7 +195,7 @@ def attempt(study: ConfigDict, item: Run, run: RunFunction) -> Record:
             outcome = run(config, str(item.folder), progress=False, force=True)
             if outcome["stopped"]:
                 raise KeyboardInterrupt
-            record |= outcome_fields(study, item, outcome)
+            record |= outcome_fields(item, outcome)
             began = time.monotonic()
             record |= side_effects(study, item)
             record["effects_seconds"] = time.monotonic() - began
@@ -213,8 +215,8 @@ def attempt(study: ConfigDict, item: Run, run: RunFunction) -> Record:
     }
 
 
-def outcome_fields(study: ConfigDict, item: Run, outcome: dict) -> Record:
-    """What a record keeps of a finished run; the metric only where it is the last stage's."""
+def outcome_fields(item: Run, outcome: dict) -> Record:
+    """What a record keeps of a finished run."""
     fields: Record = {"status": "done", "steps": int(outcome["step"])}
     for name in ("tokens", "num_params", "num_trained", "peak_bytes"):
         fields[name] = int(outcome[name])
@@ -226,16 +228,8 @@ def outcome_fields(study: ConfigDict, item: Run, outcome: dict) -> Record:
         for name, value in outcome["eval"].items()
     }
     fields["lineage"] = results.lineage(item.folder)
-    fields["sources"] = results.sources(item.config.data)
-    if not item.last:
-        return fields
-    if study.metric not in fields["eval"]:
-        known = ", ".join(sorted(fields["eval"]))
-        raise UserError(f"config.metric is {study.metric!r}, but the task measures {known}.")
-    if fields["eval"][study.metric] is None:
-        raise Diverged(f"{study.metric} is not defined for what the run predicts.")
-    value = {"metric": study.metric, "value": fields["eval"][study.metric]}
-    return fields | value | results.read_correct(item.folder)
+    fields["sources"] = results.sources(item.config, bool(item.before))
+    return fields | (results.read_correct(item.folder) if item.last else {})
 
 
 def side_effects(study: ConfigDict, item: Run) -> Record:
@@ -245,8 +239,7 @@ def side_effects(study: ConfigDict, item: Run) -> Record:
         return fields
     if asked.forgetting:
         first = item.before[0].folder
-        before = (results.load(first) or {}).get("eval", {}).get("eval/loss")
-        after = effects.loss_on_first(item.folder, first)
+        before, after = effects.loss_before(first), effects.loss_after(item.folder, first)
         if before is not None and after is not None:
             fields["forgetting"] = {"before": before, "after": after}
     if asked.score and (not asked.seeds or item.seed in asked.seeds):

@@ -126,9 +126,7 @@ def summarise(study: ConfigDict, records: list[Record]) -> Summary:
         for budget in study.budgets
         for arm in study.arms
     )
-    first = study.family[study.families[0]]
-    stage = study.arm[study.arms[0]].stages[-1]
-    higher = first[stage].evaluation.higher_is_better
+    higher = higher_is_better(study)
     return Summary(
         metric=study.metric,
         scale=scale,
@@ -140,6 +138,15 @@ def summarise(study: ConfigDict, records: list[Record]) -> Summary:
         comparisons=compare(study, cells, rows, scale, unit, higher),
         failed=tuple(r for r in records if r["status"] == "failed"),
     )
+
+
+def higher_is_better(study: ConfigDict) -> bool:
+    """Of the study's metric: as the config says where it names it, else by its name."""
+    stage = study.arm[study.arms[0]].stages[-1]
+    rule = study.family[study.families[0]][stage].evaluation
+    if rule.metric == study.metric:
+        return rule.higher_is_better
+    return not study.metric.endswith("loss")
 
 
 def scale_of(metric: str) -> tuple[float, str]:
@@ -171,12 +178,18 @@ def cell(
         budget,
         values={s: r["value"] for s, r in found.items()},
         failed=tuple(s for s in study.seeds if s not in found),
-        degenerate=tuple(s for s, r in found.items() if r["value"] <= r.get("majority", -1)),
+        degenerate=tuple(s for s, r in found.items() if is_degenerate(r)),
         estimate=mean_interval(
             as_rows(rows[family, arm, budget, s] for s in found), resamples=study.resamples
         ),
         forgetting=t_interval(changes) if forgotten else None,
     )
+
+
+def is_degenerate(record: Record) -> bool:
+    """Whether a run that predicts classes gets no more right than the most frequent one would."""
+    right = record.get("correct")
+    return bool(right) and right.count("1") / len(right) <= record["majority"]
 
 
 def as_rows(rows: Iterable[list[float]]) -> np.ndarray:

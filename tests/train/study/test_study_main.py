@@ -21,6 +21,7 @@ CONFIG = "--config=configs/studies/quickstart.py"
         ("--config.budgets=(-3,)", "none may be negative"),
         ("--config.family.bert.finetune.stepz=3", "stepz"),
         ("--config.effects.score=('crow:x.csv',)", "names no kind of task"),
+        ("--config.metric=eval/acuracy", "the task measures eval/accuracy"),
         ("--jobs=0", "jobs"),
     ],
 )

@@ -4,6 +4,7 @@ import html.parser
 import io
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -195,6 +196,28 @@ def test_plots_that_are_there_are_not_drawn_again(plain):
     now = {path: path.stat().st_mtime_ns for path in (workdir / "plots").iterdir()}
     assert all(now[path] > before[path] for path in now)
     pretend.write(study, records, workdir)
+
+
+def test_undefined_metrics_and_failed_runs_are_not_in_the_means(made, tmp_path):
+    study, records, _, workdir = made
+    shutil.copytree(workdir.parent, tmp_path / "copy")
+    workdir = tmp_path / "copy" / workdir.name
+    cell = [r for r in records if (r["arm"], r["family"], r["budget"]) == ("full", "bert", 64)]
+    first, second, third = (workdir / "runs" / r["folder"] / "metrics.jsonl" for r in cell)
+    values = [json.loads(line).get(study.metric) for line in third.read_text().splitlines()]
+    text = first.read_text().splitlines()
+    place = next(i for i, line in enumerate(text) if study.metric in line)
+    text[place] = json.dumps(json.loads(text[place]) | {study.metric: None})
+    first.write_text("\n".join(text) + "\n")
+    second.write_text("\n".join(text[: place + 1]) + "\n")
+    diverged = {"status": "failed", "error": "Diverged"}
+    changed = [r | diverged if r["key"] == cell[1]["key"] else r for r in records]
+    pretend.write(study, changed, workdir)
+    figures = embedded(read(workdir))["figures"]
+    line = next(f for f in figures if f["name"] == "progress")["panels"][0]["series"][0]
+    assert len(line["x"]) == sum(value is not None for value in values) - 1
+    final = [cell[i]["value"] for i in (0, 2)]
+    assert line["y"][-1] == pytest.approx(100 * np.mean(final), rel=1e-4)
 
 
 def test_svg_loads_nothing(made):

@@ -11,7 +11,7 @@ from configs.base import ConfigError
 from configs.studies import base
 from tests.train.study.fakes import FakeLoop, small_study
 from train.errors import Diverged, UserError
-from train.study import equal, plan, resources, results, runner, summary
+from train.study import costs, equal, plan, report, resources, results, runner, summary
 from train.study.statistics import t_interval
 from train.workdir import locked
 
@@ -266,7 +266,29 @@ def test_changed_files_are_not_taken_for_the_same_data(tmp_path):
     study.family.bert.pretrain.data.source = str(text)
     do(study, tmp_path, FakeLoop())
     text.write_text("another one")
-    with pytest.raises(UserError, match="trained on other data"):
+    with pytest.raises(UserError, match="on other files"):
+        do(study, tmp_path, FakeLoop())
+
+
+def test_changed_evaluation_files_are_noticed(tmp_path):
+    text = tmp_path / "dev.tsv"
+    text.write_text("one")
+    study = small_study()
+    study.family.bert.finetune.data.eval_source = str(text)
+    do(study, tmp_path, FakeLoop())
+    text.write_text("another one")
+    with pytest.raises(UserError, match="on other files"):
+        do(study, tmp_path, FakeLoop())
+
+
+def test_a_state_from_elsewhere_that_was_trained_anew_is_noticed(tmp_path, monkeypatch):
+    study = small_study()
+    study.family.bert.pretrain.init_from = "runs/theirs"
+    monkeypatch.setattr(results, "state_hash", lambda folder: "0123")
+    assert do(study, tmp_path, FakeLoop())[0]["sources"] == [["theirs", "0123"]]
+    do(study, tmp_path, FakeLoop())
+    monkeypatch.setattr(results, "state_hash", lambda folder: "4567")
+    with pytest.raises(UserError, match="on other files"):
         do(study, tmp_path, FakeLoop())
 
 
@@ -280,6 +302,17 @@ def test_changed_files_are_not_taken_for_the_same_data(tmp_path):
         ({"budget_steps": (100,)}, UserError, "one number for each"),
         ({"seeds": (1, 1)}, UserError, "each once"),
         ({"metric": "accuracy"}, UserError, "eval/accuracy"),
+        ({"comparisons": (("scratch",),)}, UserError, "two different arms"),
+        ({"comparisons": (("scratch", "scratch"),)}, UserError, "two different arms"),
+        (
+            {"comparisons": (("pretrained", "scratch"),), "arms": ("scratch",)},
+            UserError,
+            "every one of config.comparisons",
+        ),
+        ({"resamples": 0}, UserError, "at least 1"),
+        ({"utilisation": 0.0}, UserError, "share of the peak"),
+        ({"seeded": ("pretraining",)}, ConfigError, "did you mean 'pretrain'"),
+        ({"effects": {"seeds": (7,)}}, UserError, "config.effects.seeds"),
         ({"comparisons": (("scratch", "best"),)}, ConfigError, "no arm"),
         ({"equal": {"what": "flop", "stages": ("finetune",)}}, ConfigError, "did you mean 'flops'"),
         ({"equal": {"what": "flops", "stages": ("tuning",)}}, ConfigError, "no stage"),
@@ -334,6 +367,35 @@ def test_equal_total_gives_scratch_the_steps_of_the_pretraining(tmp_path):
     assert steps["scratch"] == 2100  # rows of the same size in both stages
 
 
+def test_equal_total_is_that_of_each_family(tmp_path):
+    study = equal_study("tokens", "total")
+    study.family.unlock()
+    study.family.twin = study.family.bert.copy_and_resolve_references()
+    study.family.twin.pretrain.steps = 500
+    study.arms, study.families = ("pretrained", "scratch"), ("bert", "twin")
+    runs = plan.make(study, tmp_path / "study")
+    steps = {(r.family, r.arm): r.config.steps for r in runs}
+    assert steps["bert", "pretrained"] == steps["twin", "pretrained"] == 100
+    assert (steps["bert", "scratch"], steps["twin", "scratch"]) == (2100, 600)
+
+
+@pytest.mark.parametrize("change", [{"epochs": 3.0}, {"evaluation": {"patience": 2}}])
+def test_equal_needs_steps_that_are_known(tmp_path, change):
+    study = equal_study("flops", "finetune")
+    study.family.bert.pretrain.update(change)
+    plan.make(study, tmp_path / "study")
+    study.family.bert.finetune.update(change)
+    with pytest.raises(UserError, match="in stage finetune of bert, pretrained"):
+        plan.make(study, tmp_path / "study")
+
+
+def test_steps_by_budget_take_the_place_of_epochs(tmp_path):
+    study = small_study()
+    study.family.bert.finetune.epochs = 3.0
+    study.budget_steps = (40, 70, 200)
+    assert {r.config.epochs for r in plan.make(study, tmp_path / "study") if r.last} == {0.0}
+
+
 def test_equal_flops_gives_a_frozen_model_more_steps(tmp_path):
     study = equal_study("flops", "finetune")
     study.arms = ("pretrained", "head")
@@ -350,6 +412,15 @@ def test_equal_seconds_are_probed_once(tmp_path, monkeypatch):
     first = steps_of(study, tmp_path)
     assert first["head"] == 200
     assert steps_of(study, tmp_path) == first
+
+
+def test_what_costs_the_same_is_probed_as_one(tmp_path):
+    config = plan.make(equal_study("steps"), tmp_path / "study")[1].config
+    same = config.copy_and_resolve_references()
+    same.optimizer.learning_rate, same.data.budget, same.logging.every = 0.5, 7, 3
+    assert costs.shape(same) == costs.shape(config)
+    same.length = 32
+    assert costs.shape(same) != costs.shape(config)
 
 
 def test_what_costs_more_than_the_whole_is_told(tmp_path):
@@ -377,8 +448,26 @@ def test_undefined_metrics_are_null_and_no_result(tmp_path):
     assert records[1]["eval"]["eval/f1"] is None
     assert "NaN" not in (tmp_path / "study" / "results.jsonl").read_text()
     study.metric = "eval/f1"
-    study.seeds = (7,)
-    assert "is not defined" in do(study, tmp_path, loop)[1]["error"]
+    calls = FakeLoop()
+    records = do(study, tmp_path, calls)
+    assert calls.calls == []
+    assert {r["status"] for r in records if r["arm"]} == {"failed"}
+    assert "eval/f1 is not defined" in records[1]["error"]
+    figures = summary.summarise(study, records)
+    assert len(figures.failed) == 18
+    report.write(study, figures, records, tmp_path / "study")
+
+
+def test_another_metric_is_taken_from_the_runs_that_are_done(tmp_path):
+    study, loop = small_study(), FakeLoop()
+    do(study, tmp_path, loop)
+    study.metric = "eval/loss"
+    records = do(study, tmp_path, loop)
+    assert len(loop.calls) == 19
+    assert {(r["metric"], r["value"]) for r in records if r["arm"]} == {("eval/loss", 1.0)}
+    figures = summary.summarise(study, records)
+    assert figures.metric == "eval/loss"
+    assert not figures.higher_is_better
 
 
 def test_families_with_the_same_config_are_two(tmp_path):
@@ -438,10 +527,11 @@ def test_degenerate_runs_are_no_better_than_the_most_frequent_class(tmp_path):
     study = small_study()
     records = do(study, tmp_path, FakeLoop(examples=90))
     assert records[1]["majority"] == pytest.approx(1 / 3)
-    records[2]["value"] = 1 / 3
     records[2]["correct"] = "1" * 30 + "0" * 60
-    figures = summary.summarise(study, records)
-    assert [c.degenerate for c in figures.cells[:2]] == [(), (0,)]
+    for value in (1 / 3, -0.2, 0.9):  # whatever the metric: Matthews of such a run is about 0
+        records[2]["value"] = value
+        figures = summary.summarise(study, records)
+        assert [c.degenerate for c in figures.cells[:2]] == [(), (0,)]
 
 
 def test_forgetting_is_averaged_over_seeds(tmp_path):
@@ -470,6 +560,15 @@ def test_reach_is_the_first_evaluation_that_is_as_good(tmp_path):
     assert (at_64.seconds, at_64.other_seconds) == (pytest.approx(10), pytest.approx(10))
     at_64 = resources.reaches(study, runs, "eval/accuracy", higher=False)[0]
     assert at_64.seconds == pytest.approx(5)  # 0.305 at half of the steps
+
+
+def test_means_over_seeds_are_of_the_evaluations_that_all_have():
+    curves = [
+        resources.Timed(0.1, {10: 0.2, 20: 0.4, 30: 0.6}), resources.Timed(0.3, {20: 0.8, 30: 0.0})
+    ]  # fmt: skip
+    seconds, values = resources.mean_curve(curves)
+    assert (seconds.tolist(), values.tolist()) == (pytest.approx([4, 6]), pytest.approx([0.6, 0.3]))
+    assert len(resources.mean_curve([*curves, resources.Timed(0.1, {40: 1.0})])[1]) == 0
 
 
 def test_examples_widen_the_interval(tmp_path):
