@@ -207,9 +207,9 @@ def test_undefined_metrics_and_failed_runs_are_not_in_the_means(made, tmp_path):
     values = [json.loads(line).get(study.metric) for line in third.read_text().splitlines()]
     text = first.read_text().splitlines()
     place = next(i for i, line in enumerate(text) if study.metric in line)
+    second.write_text("\n".join(text[: place + 1]) + "\n")
     text[place] = json.dumps(json.loads(text[place]) | {study.metric: None})
     first.write_text("\n".join(text) + "\n")
-    second.write_text("\n".join(text[: place + 1]) + "\n")
     diverged = {"status": "failed", "error": "Diverged"}
     changed = [r | diverged if r["key"] == cell[1]["key"] else r for r in records]
     pretend.write(study, changed, workdir)
