@@ -8,6 +8,9 @@ disk, and trains nothing. Runs that are done are not done again: the same comman
 that was stopped, and is quick on a finished one. Started several times, also on several machines
 that share the folder, the processes divide the runs among them; --jobs=2 starts two, each with its
 share of the processor's cores. Exit code 1: some runs failed (the report says which).
+
+Below are a study's own keys. Those of a stage (pretune train --help) are
+--config.family.NAME.STAGE.KEY=VALUE, those of an arm --config.arm.NAME.KEY=VALUE.
 """
 
 import os
@@ -82,7 +85,7 @@ def _helpers(jobs: int) -> list[subprocess.Popen]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a study; returns the exit code."""
-    return command(_run, argv, _define, __doc__)
+    return command(_run, argv, _define, __doc__, keys="configs.studies.base")
 
 
 if __name__ == "__main__":

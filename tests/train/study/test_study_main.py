@@ -1,15 +1,19 @@
 """The command line of a study, its plan and its progress."""
 
+import ast
 import io
+import re
 
 import pytest
 from rich.console import Console
 
+from configs.studies import base
 from tests.train.study.fakes import FakeLoop, small_study
 from train import cli
 from train.errors import Diverged
 from train.study import costs, estimate, live, plan, runner
 from train.study.live import Progress
+from train.workdir import flatten
 
 CONFIG = "--config=configs/studies/quickstart.py"
 
@@ -37,9 +41,29 @@ def test_bad_config_is_one_sentence_and_leaves_no_folder(
     assert not workdir.exists()
 
 
-def test_help_tells_how_to_go_on(capsys):
+def test_help_tells_how_to_go_on_and_the_keys_of_a_study(capsys):
     assert cli.main(["study", "--help"]) == 0
-    assert "same command continues" in " ".join(capsys.readouterr().out.split())
+    text = capsys.readouterr().out
+    assert "same command continues" in " ".join(text.split())
+    assert "--config.family.NAME.STAGE.KEY=VALUE" in text
+    told = dict(re.findall(r"^  ([\w.]+) +(\S+(?: \S+)*)", text.split("Config keys")[1], re.M))
+    asked = flatten(base.get_config({}, {}).to_dict())
+    assert set(told) == set(asked) - {"family", "arm"}
+    written = {"families": "tuple(families)", "arms": "tuple(arms)", "accelerators": "ACCELERATORS"}
+    for key, default in asked.items():
+        if key in written:
+            assert told[key].startswith(written[key])
+        elif key in told:
+            assert ast.literal_eval(told[key]) == default, key
+
+
+def test_help_of_a_key_with_a_long_comment_or_default():
+    text = cli.config_keys("configs.base")
+    assert re.search(
+        r"^  data.copies +0 +0: each epoch .* k epochs .* repeat for ever \(", text, re.M
+    )
+    assert re.search(r"^  sharding +\(\.\.\.\) +logical axis", text, re.M)
+    assert "optimizer.groups" not in text
 
 
 @pytest.fixture
