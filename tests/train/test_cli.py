@@ -1,5 +1,6 @@
 """The command line: bad input is one sentence and exit code 2, and nothing is touched."""
 
+import errno
 import functools
 import json
 import pathlib
@@ -11,7 +12,7 @@ import pytest
 
 from input_pipeline.tokenizers import train_tokenizer
 from train import cli, generate
-from train.errors import UserError
+from train.errors import Busy, UserError
 from train.loop import run
 from train.workdir import locked, read_config
 
@@ -235,6 +236,23 @@ def test_workdir_of_another_process(refused, tmp_path, corpus):
         )
         assert snapshot(tmp_path / "w") == before
     assert "Another process (pid" in sentence
+
+
+def test_workdir_without_locks(refused, tmp_path, corpus, monkeypatch):
+    """That is not another process, for which a study would wait for ever."""
+
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    sentence = refused(
+        "train", GPT, *TINY, f"--config.data.source={corpus}", f"--workdir={tmp_path}/w"
+    )
+    assert f"{tmp_path}/w cannot be locked (No locks available); choose" in sentence
+    assert not (tmp_path / "w").exists()
+    with pytest.raises(UserError) as caught, locked(tmp_path):
+        pass
+    assert not isinstance(caught.value, Busy)
 
 
 def test_tokenizer_of_another_size(refused, trained, corpus, tmp_path):
