@@ -2,6 +2,7 @@
 
 import ast
 import io
+import pathlib
 import re
 
 import pytest
@@ -11,7 +12,7 @@ from configs.studies import base
 from tests.train.study.fakes import FakeLoop, small_study
 from train import cli
 from train.errors import Diverged
-from train.study import costs, estimate, live, plan, runner
+from train.study import costs, estimate, live, plan, plots, runner
 from train.study.live import Progress
 from train.workdir import flatten
 
@@ -170,3 +171,25 @@ def test_last_line_of_a_file_that_is_being_written(tmp_path):
     assert live.last_line(path) == {"step": 2}
     path.write_text('{"step": 1}\n{"ste')
     assert live.last_line(path) == {}
+
+
+def test_a_plot_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    series = {"arm": 0, "kind": "line", "x": [0, 1], "y": [1, 2]}
+    figure = {
+        "name": "loss", "title": "Loss", "columns": 1, "y": "loss",
+        "x": {"label": "step", "kind": "linear"}, "panels": [{"title": "", "series": [series]}],
+    }  # fmt: skip
+    plots.write([figure], ["full"], tmp_path)
+    names = ["loss.png", "loss.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    before = (tmp_path / "loss.png").read_bytes()
+
+    def stopped(_, file, **__):
+        pathlib.Path(file).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plots.Drawing, "savefig", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        plots.write([figure | {"y": "other"}], ["full"], tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert (tmp_path / "loss.png").read_bytes() == before
