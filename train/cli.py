@@ -1,7 +1,7 @@
 """The command line: ``pretune <command> ...`` is ``python -m train.<module> ...``.
 
-Bad input ends in one sentence on stderr and exit code 2, Ctrl-C in 130; anything else is a bug and
-keeps its traceback.
+Bad input ends in one sentence on stderr and exit code 2, Ctrl-C in 130 and SIGTERM in 143; anything
+else is a bug and keeps its traceback.
 """
 
 import difflib
@@ -18,7 +18,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from train.heap import keep_heap
-from train.interrupts import interruptible
+from train.interrupts import Terminated, interruptible
 
 COMMANDS = {
     "train": ("train.main", "pre-train or fine-tune one model"),
@@ -102,9 +102,11 @@ def command(
             return run(values) or 0
     except USER_ERRORS as error:
         return _fail(str(error))
+    except Terminated:
+        return 143  # 128 + SIGTERM, as shells have it
     except KeyboardInterrupt:
         print("pretune: stopped.", file=sys.stderr)
-        return 130  # 128 + SIGINT, as shells have it
+        return 130  # 128 + SIGINT
 
 
 def _flag_problem(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """The command line: bad input is one sentence and exit code 2, and nothing is touched."""
 
+import contextlib
 import errno
 import functools
 import json
@@ -13,6 +14,7 @@ import pytest
 from input_pipeline.tokenizers import train_tokenizer
 from train import cli, generate
 from train.errors import Busy, UserError
+from train.interrupts import ENDS, interruptible
 from train.loop import run
 from train.workdir import locked, read_config
 
@@ -307,15 +309,35 @@ def test_bugs_keep_their_traceback(monkeypatch, corpus, tmp_path):
         cli.main(["train", GPT, f"--workdir={tmp_path}/w"])
 
 
-def test_ctrl_c_while_a_run_is_set_up(monkeypatch, pretune, corpus, tmp_path):
-    monkeypatch.setattr("train.loop.set_up", lambda *_: signal.raise_signal(signal.SIGINT))
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(signal.SIGINT, (130, "pretune: stopped.\n")), (signal.SIGTERM, (143, ""))],
+)
+def test_signal_while_a_run_is_set_up(monkeypatch, pretune, corpus, tmp_path, number, expected):
+    monkeypatch.setattr("train.loop.set_up", lambda *_: signal.raise_signal(number))
     code, _, err = pretune(
         "train", "--config=configs/bert.py:size=tiny", f"--workdir={tmp_path}/run",
         f"--config.data.source={corpus}",
     )  # fmt: skip
-    assert code == 130
-    assert err == "pretune: stopped.\n"
+    assert (code, err) == expected
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("number", "ending"), ENDS.items())
+def test_a_signal_cannot_be_swallowed(number, ending):
+    def mistaken():
+        try:
+            signal.raise_signal(number)
+        except BaseException as error:
+            raise ValueError("no handler fits") from error
+
+    before = signal.getsignal(number)
+    with pytest.raises(ending) as caught, interruptible():
+        mistaken()
+    assert caught.type is ending
+    with pytest.raises(ending), interruptible(), contextlib.suppress(BaseException):
+        signal.raise_signal(number)
+    assert signal.getsignal(number) == before
 
 
 def test_generate(pretune, refused, trained, tmp_path):
