@@ -1,18 +1,21 @@
 """The command line of a study, its plan and its progress."""
 
 import ast
+import contextlib
 import io
 import pathlib
 import re
+import signal
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from configs.studies import base
 from tests.train.study.fakes import FakeLoop, small_study
-from train import cli
-from train.errors import Diverged
-from train.study import costs, estimate, live, plan, plots, runner
+from train import cli, loop
+from train.errors import Diverged, UserError
+from train.study import costs, estimate, live, main, plan, plots, runner
 from train.study.live import Progress
 from train.workdir import flatten
 
@@ -65,6 +68,113 @@ def test_help_of_a_key_with_a_long_comment_or_default():
     )
     assert re.search(r"^  sharding +\(\.\.\.\) +logical axis", text, re.M)
     assert "optimizer.groups" not in text
+
+
+class Helper:
+    """A process of --jobs that does nothing."""
+
+    def __init__(self, call, **_):
+        self.call, self.told = call, []
+        self.cores = main._cores()
+
+    def terminate(self):
+        self.told.append("end")
+
+    def wait(self):
+        self.told.append("wait")
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The helpers that a study in this process has started; its runs are pretended."""
+    found = []
+
+    def start(*args, **how):
+        found.append(Helper(*args, **how))
+        return found[-1]
+
+    monkeypatch.setattr(main, "subprocess", SimpleNamespace(Popen=start, DEVNULL=-3))
+    monkeypatch.setattr("train.loop.run", FakeLoop())
+    return found
+
+
+ARGUMENTS = ["--config.effects.forgetting=False", "--workdir", "study", "--jobs=2"]
+
+
+def test_helpers_do_the_same_study_and_write_no_report(tmp_path, monkeypatch, started):
+    """With the arguments of the command, not of the process; one of them may be called "study"."""
+    monkeypatch.setattr("sys.argv", ["pytest", "--workdir=elsewhere"])
+    arguments = [f"--config={pathlib.Path(CONFIG[9:]).resolve()}", *ARGUMENTS]
+    monkeypatch.chdir(tmp_path)
+    cores = main._cores()
+    assert cli.main(["study", *arguments, "--noreport"]) == 0
+    (helper,) = started
+    assert helper.call[1:3] == ["-m", "train.study.main"]
+    assert helper.call[3:] == [*arguments, "--noreport", "--jobs=1", "--noreport"]
+    assert helper.told == ["end", "wait"]
+    assert helper.cores == cores[1::2] or len(cores) == 1
+    assert main._cores() == cores
+    assert [path.name for path in (tmp_path / "study").iterdir() if path.is_file()] == [
+        "results.jsonl"
+    ]
+    assert main.main(helper.call[3:]) == 0
+    assert len(started) == 1  # a helper has no helpers
+    assert len(list((tmp_path / "study").iterdir())) == 2  # and writes no report
+
+
+def test_cores_are_not_chosen_where_they_cannot_be(monkeypatch, started):
+    for name in ("sched_getaffinity", "sched_setaffinity"):
+        monkeypatch.delattr(f"os.{name}")
+    with main._helpers(3, []):
+        assert len(started) == 2
+
+
+def test_helpers_end_where_one_of_them_cannot_be_started(monkeypatch, started):
+    start = main.subprocess.Popen
+
+    def full(*args, **how):
+        if started:
+            raise BlockingIOError("no more processes")
+        return start(*args, **how)
+
+    monkeypatch.setattr(main.subprocess, "Popen", full)
+    with pytest.raises(BlockingIOError), main._helpers(3, []):
+        pass
+    assert started[0].told == ["end", "wait"]
+
+
+def test_helpers_end_where_the_plan_is_refused(tmp_path, monkeypatch, started):
+    def refuse(*_):
+        assert len(started) == 1
+        raise UserError("No.")
+
+    monkeypatch.setattr(plan, "make", refuse)
+    assert cli.main(["study", CONFIG, f"--workdir={tmp_path}/study", "--jobs=2"]) == 2
+    assert started[0].told == ["end", "wait"]
+
+
+@pytest.mark.parametrize("where", ["plan", "training", "loop"])
+def test_sigterm_ends_the_study_and_its_helpers(tmp_path, monkeypatch, capsys, started, where):
+    def training(config, workdir, **how):
+        if where == "training":  # before the loop has handlers of its own
+            with contextlib.suppress(BaseException):
+                signal.raise_signal(signal.SIGTERM)
+            raise ValueError("no handler fits")
+        with loop._StopFlag() as stop:
+            signal.raise_signal(signal.SIGTERM)
+        return FakeLoop()(config, workdir, **how) | {"stopped": stop.signal}
+
+    monkeypatch.setattr("train.loop.run", training)
+    if where == "plan":
+        monkeypatch.setattr(plan, "make", lambda *_: signal.raise_signal(signal.SIGTERM))
+    arguments = [CONFIG, *ARGUMENTS, f"--workdir={tmp_path}/study"]
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli.main(["study", *arguments]) == 143
+    assert signal.getsignal(signal.SIGTERM) == before
+    out, err = capsys.readouterr()
+    assert out.endswith("The same command goes on from here.\n")
+    assert err == ""
+    assert started[0].told == ["end", "wait"]
 
 
 @pytest.fixture
