@@ -1,7 +1,7 @@
 """The command line: ``pretune <command> ...`` is ``python -m train.<module> ...``.
 
-Bad input ends in one sentence on stderr and exit code 2, Ctrl-C in 130; anything else is a bug and
-keeps its traceback.
+Bad input ends in one sentence on stderr and exit code 2, Ctrl-C in 130 and SIGTERM in 143; anything
+else is a bug and keeps its traceback.
 """
 
 import difflib
@@ -18,7 +18,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from train.heap import keep_heap
-from train.interrupts import interruptible
+from train.interrupts import Terminated, interruptible
 
 COMMANDS = {
     "train": ("train.main", "pre-train or fine-tune one model"),
@@ -59,6 +59,7 @@ def command(
     argv: Sequence[str] | None,
     define: Callable[[flags.FlagValues, Sequence[str]], None],
     help_text: str,
+    keys: str = "configs.base",
 ) -> int:
     """Parses flags, runs a command, and turns the user's errors into a sentence and exit code 2.
 
@@ -68,6 +69,7 @@ def command(
       define: defines the flags on a fresh FlagValues (none are global: commands share a process),
         given the arguments.
       help_text: what ``--help`` prints before the flags.
+      keys: the module whose get_config has the keys of --config, for ``--help``.
 
     Returns:
       The exit code.
@@ -86,7 +88,7 @@ def command(
         print(inspect.cleandoc(help_text), "\n\nFlags:")
         print(values.get_help(include_special_flags=False))
         if "config" in values:
-            print(config_keys())
+            print(config_keys(keys))
         return 0
     try:
         extra = values(["pretune", *argv])[1:]
@@ -100,9 +102,11 @@ def command(
             return run(values) or 0
     except USER_ERRORS as error:
         return _fail(str(error))
+    except Terminated:
+        return 143  # 128 + SIGTERM, as shells have it
     except KeyboardInterrupt:
         print("pretune: stopped.", file=sys.stderr)
-        return 130  # 128 + SIGINT, as shells have it
+        return 130  # 128 + SIGINT
 
 
 def _flag_problem(error: BaseException) -> str:
@@ -141,21 +145,25 @@ def define_config(values: flags.FlagValues, argv: Sequence[str]) -> None:
     )
 
 
-def config_keys() -> str:
-    """The keys of configs/base.py with their defaults and comments, as text for ``--help``."""
-    from configs import base
+def config_keys(module: str) -> str:
+    """The keys of a module's get_config with their defaults and comments, as text for ``--help``.
 
-    lines, comment = ["Config keys (--config.KEY=VALUE) with their defaults:"], ""
-    for line in inspect.getsource(base.get_config).splitlines():
+    A comment is behind its key or on the lines above it. Groups of keys are left out, and so are
+    defaults of several lines.
+    """
+    get_config = importlib.import_module(module).get_config
+    lines, comment = ["Config keys (--config.KEY=VALUE) with their defaults:"], []
+    for line in inspect.getsource(get_config).splitlines():
         stripped = line.strip()
         if stripped.startswith("#"):
-            comment = stripped.lstrip("# ")
+            comment.append(stripped.lstrip("# "))
             continue
         found = re.match(r"c\.([\w.]+) = (.*?)(?:  # (.*))?$", stripped)
         if found and "ConfigDict(" not in found[2]:
-            text = found[3] or comment
-            lines.append(f"  {found[1]:<30} {found[2]:<22} {text}".rstrip())
-        comment = ""
+            value = "(...)" if found[2] == "(" else found[2]
+            text = found[3] or " ".join(comment)
+            lines.append(f"  {found[1]:<30} {value:<22} {text}".rstrip())
+        comment = []
     return "\n".join(lines)
 
 

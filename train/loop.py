@@ -47,8 +47,8 @@ def run(
     Returns:
       `step`, `seconds` (of the loop, compilation and earlier sessions of the run included),
       `tokens` (seen in all), `flops` (of all steps, train/flops.py), `peak_bytes` (of a step on one
-      device), `num_params`, `num_trained`, `eval` (the last values), `best`, `stopped` (by signal),
-      `early` (where the patience of the evaluation ended it).
+      device), `num_params`, `num_trained`, `eval` (the last values), `best`, `stopped` (the
+      number of the signal that did, or 0), `early` (where the patience of the evaluation ended it).
 
     Raises:
       UserError and its like in the other rooms: bad input, before anything is written; Diverged.
@@ -154,7 +154,7 @@ class _Run:
             "num_trained": program.num_trained,
             "eval": self.last_eval,
             "best": self.checkpoints.best(),
-            "stopped": bool(self.stop.signal),
+            "stopped": self.stop.signal,
             "early": early,
         }
 

@@ -27,10 +27,14 @@ FREE = ("logging.", "mesh.", "sharding", "data.prefetch", "checkpoint.", "compil
 
 @contextlib.contextmanager
 def locked(workdir: pathlib.Path, name: str = ".lock") -> Iterator[None]:
-    """Holds the run's lock, which ends with the process; Busy if another one has it.
+    """Holds the run's lock, which ends with the process.
 
     With several processes, the first one holds it for all. A run that fails before it has written
     anything leaves no folder behind that was not there before.
+
+    Raises:
+      Busy: another process has it.
+      UserError: there are no locks on that file system.
     """
     if jax.process_index() != 0:
         yield
@@ -40,21 +44,34 @@ def locked(workdir: pathlib.Path, name: str = ".lock") -> Iterator[None]:
     with open(workdir / name, "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             file.seek(0)
             raise Busy(
                 f"Another process ({file.read().strip() or 'unknown'}) is training in {workdir}; "
                 "wait for it, stop it, or choose another --workdir."
             ) from None
+        except OSError as error:
+            if new:
+                _remove_unused(workdir, name)
+            raise UserError(
+                f"{workdir} cannot be locked ({error.strerror}); choose a folder on a file system "
+                "with locks (flock)."
+            ) from error
         file.truncate(0)
         file.write(f"pid {os.getpid()} on {platform.node()}")
         file.flush()
         try:
             yield
         finally:
-            if new and [path.name for path in workdir.iterdir()] == [name]:
-                (workdir / name).unlink()
-                workdir.rmdir()
+            if new:
+                _remove_unused(workdir, name)
+
+
+def _remove_unused(workdir: pathlib.Path, name: str) -> None:
+    """Removes a folder in which there is nothing but its lock."""
+    if [path.name for path in workdir.iterdir()] == [name]:
+        (workdir / name).unlink()
+        workdir.rmdir()
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -116,11 +133,21 @@ def check_config(workdir: pathlib.Path, config: ConfigDict, force: bool) -> None
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a file whole or not at all."""
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Gives a path to write to that becomes `path` at the end, or vanishes if anything fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Processes of other machines may write here too.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

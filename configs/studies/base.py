@@ -23,7 +23,10 @@ ACCELERATORS = (
 
 
 def get_config(families: Mapping[str, Stages], arms: Mapping[str, ConfigDict]) -> ConfigDict:
-    """A study of these families (name -> stage -> config) and arms, with the default grid."""
+    """A study of these families (name -> stage -> config) and arms, with the default grid.
+
+    The comments here are what ``pretune study --help`` prints.
+    """
     c = ConfigDict()
     c.title = "What did pre-training buy?"
     c.family = ConfigDict({name: dict(stages) for name, stages in families.items()})
@@ -52,10 +55,9 @@ def get_config(families: Mapping[str, Stages], arms: Mapping[str, ConfigDict]) -
     c.store = ""  # stages before the last are kept here, for other studies; "": WORKDIR/../store
     c.keep = False  # the parameters of the last stages (they are large); stages before: always
 
-    # (name, peak FLOP/s in bfloat16, dollars an hour): what a run would cost there, were its FLOPs
-    # done at this share of the peak
+    # (name, peak FLOP/s in bfloat16, dollars an hour): what a run would cost there
     c.accelerators = ACCELERATORS
-    c.utilisation = 0.4
+    c.utilisation = 0.4  # the share of that peak at which its FLOPs would be done
 
     c.published = ConfigDict()  # what a paper found, for a study that repeats an ablation
     c.published.source = ""  # paper and table

@@ -1,5 +1,7 @@
 """The command line: bad input is one sentence and exit code 2, and nothing is touched."""
 
+import contextlib
+import errno
 import functools
 import json
 import pathlib
@@ -11,7 +13,8 @@ import pytest
 
 from input_pipeline.tokenizers import train_tokenizer
 from train import cli, generate
-from train.errors import UserError
+from train.errors import Busy, UserError
+from train.interrupts import ENDS, interruptible
 from train.loop import run
 from train.workdir import locked, read_config
 
@@ -237,6 +240,23 @@ def test_workdir_of_another_process(refused, tmp_path, corpus):
     assert "Another process (pid" in sentence
 
 
+def test_workdir_without_locks(refused, tmp_path, corpus, monkeypatch):
+    """That is not another process, for which a study would wait for ever."""
+
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    sentence = refused(
+        "train", GPT, *TINY, f"--config.data.source={corpus}", f"--workdir={tmp_path}/w"
+    )
+    assert f"{tmp_path}/w cannot be locked (No locks available); choose" in sentence
+    assert not (tmp_path / "w").exists()
+    with pytest.raises(UserError) as caught, locked(tmp_path):
+        pass
+    assert not isinstance(caught.value, Busy)
+
+
 def test_tokenizer_of_another_size(refused, trained, corpus, tmp_path):
     text = corpus.read_text() + "".join(chr(33 + i) for i in range(80))
     train_tokenizer("char", [text], 0, lowercase=False).save(tmp_path / "other")
@@ -289,15 +309,35 @@ def test_bugs_keep_their_traceback(monkeypatch, corpus, tmp_path):
         cli.main(["train", GPT, f"--workdir={tmp_path}/w"])
 
 
-def test_ctrl_c_while_a_run_is_set_up(monkeypatch, pretune, corpus, tmp_path):
-    monkeypatch.setattr("train.loop.set_up", lambda *_: signal.raise_signal(signal.SIGINT))
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(signal.SIGINT, (130, "pretune: stopped.\n")), (signal.SIGTERM, (143, ""))],
+)
+def test_signal_while_a_run_is_set_up(monkeypatch, pretune, corpus, tmp_path, number, expected):
+    monkeypatch.setattr("train.loop.set_up", lambda *_: signal.raise_signal(number))
     code, _, err = pretune(
         "train", "--config=configs/bert.py:size=tiny", f"--workdir={tmp_path}/run",
         f"--config.data.source={corpus}",
     )  # fmt: skip
-    assert code == 130
-    assert err == "pretune: stopped.\n"
+    assert (code, err) == expected
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("number", "ending"), ENDS.items())
+def test_a_signal_cannot_be_swallowed(number, ending):
+    def mistaken():
+        try:
+            signal.raise_signal(number)
+        except BaseException as error:
+            raise ValueError("no handler fits") from error
+
+    before = signal.getsignal(number)
+    with pytest.raises(ending) as caught, interruptible():
+        mistaken()
+    assert caught.type is ending
+    with pytest.raises(ending), interruptible(), contextlib.suppress(BaseException):
+        signal.raise_signal(number)
+    assert signal.getsignal(number) == before
 
 
 def test_generate(pretune, refused, trained, tmp_path):

@@ -158,7 +158,7 @@ def test_sigterm_saves_and_stops(run_config, tmp_path, uninterrupted, lines, mon
     monkeypatch.setattr(loop, "to_devices", to_devices)
     before = signal.getsignal(signal.SIGTERM)
     result = run(run_config(), workdir, progress=False)
-    assert result["stopped"]
+    assert result["stopped"] == signal.SIGTERM
     assert result["step"] == 7
     assert (workdir / "checkpoints" / "00000007").is_dir()
     assert signal.getsignal(signal.SIGTERM) == before

@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from train.study.panels import NO_ARM, Figure, Series
 from train.study.units import si
-from train.workdir import write_text
+from train.workdir import whole_file, write_text
 
 # After Okabe and Ito (2008) and Tol (2021), darkened to be seen on white; as in templates/page.css.
 COLOURS = ("#0072b2", "#c44f00", "#008060", "#a8437f", "#8a6a00", "#0f8a9d", "#5c5c5c")
@@ -67,7 +67,8 @@ def write(figures: Sequence[Figure], arms: Sequence[str], folder: Path) -> None:
         with mpl.rc_context(STYLE | {"svg.hashsalt": figure["name"]}):
             drawing = draw(figure, arms)
             FigureCanvasAgg(drawing)
-            drawing.savefig(pixels, dpi=DPI, metadata={"Software": None})
+            with whole_file(pixels) as file:
+                drawing.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
             write_text(vectors, f"{svg(drawing, figure['title'])}{mark}\n")
 
 

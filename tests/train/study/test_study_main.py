@@ -1,15 +1,23 @@
 """The command line of a study, its plan and its progress."""
 
+import ast
+import contextlib
 import io
+import pathlib
+import re
+import signal
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from configs.studies import base
 from tests.train.study.fakes import FakeLoop, small_study
-from train import cli
-from train.errors import Diverged
-from train.study import costs, estimate, live, plan, runner
+from train import cli, loop
+from train.errors import Diverged, UserError
+from train.study import costs, estimate, live, main, plan, plots, runner
 from train.study.live import Progress
+from train.workdir import flatten
 
 CONFIG = "--config=configs/studies/quickstart.py"
 
@@ -38,9 +46,136 @@ def test_bad_config_is_one_sentence_and_leaves_no_folder(
     assert not workdir.exists()
 
 
-def test_help_tells_how_to_go_on(capsys):
+def test_help_tells_how_to_go_on_and_the_keys_of_a_study(capsys):
     assert cli.main(["study", "--help"]) == 0
-    assert "same command continues" in " ".join(capsys.readouterr().out.split())
+    text = capsys.readouterr().out
+    assert "same command continues" in " ".join(text.split())
+    assert "--config.family.NAME.STAGE.KEY=VALUE" in text
+    told = dict(re.findall(r"^  ([\w.]+) +(\S+(?: \S+)*)", text.split("Config keys")[1], re.M))
+    asked = flatten(base.get_config({}, {}).to_dict())
+    assert set(told) == set(asked) - {"family", "arm"}
+    written = {"families": "tuple(families)", "arms": "tuple(arms)", "accelerators": "ACCELERATORS"}
+    for key, default in asked.items():
+        if key in written:
+            assert told[key].startswith(written[key])
+        elif key in told:
+            assert ast.literal_eval(told[key]) == default, key
+
+
+def test_help_of_a_key_with_a_long_comment_or_default():
+    text = cli.config_keys("configs.base")
+    assert re.search(
+        r"^  data.copies +0 +0: each epoch .* k epochs .* repeat for ever \(", text, re.M
+    )
+    assert re.search(r"^  sharding +\(\.\.\.\) +logical axis", text, re.M)
+    assert "optimizer.groups" not in text
+
+
+class Helper:
+    """A process of --jobs that does nothing."""
+
+    def __init__(self, call, **_):
+        self.call, self.told = call, []
+        self.cores = main._cores()
+
+    def terminate(self):
+        self.told.append("end")
+
+    def wait(self):
+        self.told.append("wait")
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The helpers that a study in this process has started; its runs are pretended."""
+    found = []
+
+    def start(*args, **how):
+        found.append(Helper(*args, **how))
+        return found[-1]
+
+    monkeypatch.setattr(main, "subprocess", SimpleNamespace(Popen=start, DEVNULL=-3))
+    monkeypatch.setattr("train.loop.run", FakeLoop())
+    return found
+
+
+ARGUMENTS = ["--config.effects.forgetting=False", "--workdir", "study", "--jobs=2"]
+
+
+def test_helpers_do_the_same_study_and_write_no_report(tmp_path, monkeypatch, started):
+    """With the arguments of the command, not of the process; one of them may be called "study"."""
+    monkeypatch.setattr("sys.argv", ["pytest", "--workdir=elsewhere"])
+    arguments = [f"--config={pathlib.Path(CONFIG[9:]).resolve()}", *ARGUMENTS]
+    monkeypatch.chdir(tmp_path)
+    cores = main._cores()
+    assert cli.main(["study", *arguments, "--noreport"]) == 0
+    (helper,) = started
+    assert helper.call[1:3] == ["-m", "train.study.main"]
+    assert helper.call[3:] == [*arguments, "--noreport", "--jobs=1", "--noreport"]
+    assert helper.told == ["end", "wait"]
+    assert helper.cores == cores[1::2] or len(cores) == 1
+    assert main._cores() == cores
+    assert [path.name for path in (tmp_path / "study").iterdir() if path.is_file()] == [
+        "results.jsonl"
+    ]
+    assert main.main(helper.call[3:]) == 0
+    assert len(started) == 1  # a helper has no helpers
+    assert len(list((tmp_path / "study").iterdir())) == 2  # and writes no report
+
+
+def test_cores_are_not_chosen_where_they_cannot_be(monkeypatch, started):
+    for name in ("sched_getaffinity", "sched_setaffinity"):
+        monkeypatch.delattr(f"os.{name}")
+    with main._helpers(3, []):
+        assert len(started) == 2
+
+
+def test_helpers_end_where_one_of_them_cannot_be_started(monkeypatch, started):
+    start = main.subprocess.Popen
+
+    def full(*args, **how):
+        if started:
+            raise BlockingIOError("no more processes")
+        return start(*args, **how)
+
+    monkeypatch.setattr(main.subprocess, "Popen", full)
+    with pytest.raises(BlockingIOError), main._helpers(3, []):
+        pass
+    assert started[0].told == ["end", "wait"]
+
+
+def test_helpers_end_where_the_plan_is_refused(tmp_path, monkeypatch, started):
+    def refuse(*_):
+        assert len(started) == 1
+        raise UserError("No.")
+
+    monkeypatch.setattr(plan, "make", refuse)
+    assert cli.main(["study", CONFIG, f"--workdir={tmp_path}/study", "--jobs=2"]) == 2
+    assert started[0].told == ["end", "wait"]
+
+
+@pytest.mark.parametrize("where", ["plan", "training", "loop"])
+def test_sigterm_ends_the_study_and_its_helpers(tmp_path, monkeypatch, capsys, started, where):
+    def training(config, workdir, **how):
+        if where == "training":  # before the loop has handlers of its own
+            with contextlib.suppress(BaseException):
+                signal.raise_signal(signal.SIGTERM)
+            raise ValueError("no handler fits")
+        with loop._StopFlag() as stop:
+            signal.raise_signal(signal.SIGTERM)
+        return FakeLoop()(config, workdir, **how) | {"stopped": stop.signal}
+
+    monkeypatch.setattr("train.loop.run", training)
+    if where == "plan":
+        monkeypatch.setattr(plan, "make", lambda *_: signal.raise_signal(signal.SIGTERM))
+    arguments = [CONFIG, *ARGUMENTS, f"--workdir={tmp_path}/study"]
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli.main(["study", *arguments]) == 143
+    assert signal.getsignal(signal.SIGTERM) == before
+    out, err = capsys.readouterr()
+    assert out.endswith("The same command goes on from here.\n")
+    assert err == ""
+    assert started[0].told == ["end", "wait"]
 
 
 @pytest.fixture
@@ -147,3 +282,25 @@ def test_last_line_of_a_file_that_is_being_written(tmp_path):
     assert live.last_line(path) == {"step": 2}
     path.write_text('{"step": 1}\n{"ste')
     assert live.last_line(path) == {}
+
+
+def test_a_plot_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    series = {"arm": 0, "kind": "line", "x": [0, 1], "y": [1, 2]}
+    figure = {
+        "name": "loss", "title": "Loss", "columns": 1, "y": "loss",
+        "x": {"label": "step", "kind": "linear"}, "panels": [{"title": "", "series": [series]}],
+    }  # fmt: skip
+    plots.write([figure], ["full"], tmp_path)
+    names = ["loss.png", "loss.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    before = (tmp_path / "loss.png").read_bytes()
+
+    def stopped(_, file, **__):
+        pathlib.Path(file).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plots.Drawing, "savefig", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        plots.write([figure | {"y": "other"}], ["full"], tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert (tmp_path / "loss.png").read_bytes() == before
