@@ -1,16 +1,12 @@
 """Whether a study asks for what can be done: all that is known before anything is trained."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
 from configs.base import choose
 from train.errors import UserError
 from train.study import costs, equal
-
-if TYPE_CHECKING:  # the plan is checked here
-    from train.study.plan import Run
 
 
 def check(study: ConfigDict) -> None:
@@ -81,9 +77,8 @@ def numbers(study: ConfigDict) -> None:
         )
 
 
-def metric(study: ConfigDict, runs: Sequence["Run"]) -> None:
-    """UserError if the last stage does not measure the study's metric: its step is traced."""
-    config = next(run for run in runs if run.last).config
+def metric(study: ConfigDict, config: ConfigDict) -> None:
+    """UserError if a last stage of this config does not measure the metric: its step is traced."""
     known = {f"eval/{name}" for name in costs.metrics(config)}
     if study.metric not in known and not config.data.eval_tasks:
         raise UserError(

@@ -49,13 +49,13 @@ def _run(values: flags.FlagValues, argv: Sequence[str]) -> int:
     checks.check(study)
     if values.plan:
         runs = plan.make(study, workdir)
-        checks.metric(study, runs)
+        checks.metric(study, runs[-1].config)
         estimate.show(study, runs, runner.done(study, runs, workdir), console)
         return 0
     try:
         with _helpers(values.jobs, argv):  # before the device is asked for
             runs = plan.make(study, workdir)
-            checks.metric(study, runs)
+            checks.metric(study, runs[-1].config)
             scale, _ = summary.scale_of(study.metric)
             with Progress(study, runs, console, scale) as progress:
                 records = runner.run_study(study, workdir, runs, _train, progress)
