@@ -46,7 +46,8 @@ def estimates(study: ConfigDict, runs: Sequence[Run], done: set[str]) -> list[Es
     for run in runs:
         name = study.arm[run.arm].label if run.last else run.stage
         kinds.setdefault((run.family, name), []).append(run)
-    probes = {run.family: costs.probe(run.config) for run in reversed(runs) if not run.before}
+    firsts = {run.family: (*run.before, run)[0].config for run in reversed(runs)}
+    probes = {family: costs.probe(config) for family, config in firsts.items()}
     found = []
     for (family, name), some in kinds.items():
         probe = probes[family]

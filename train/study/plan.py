@@ -1,13 +1,13 @@
 """The runs of a study: which they are, what config each has, where each lives.
 
 A run goes through its arm's stages. Each stage is named by the hash of its config and of the stage
-before it, so a pre-training that several arms, or a later study, ask for in the same words is one
-folder in the store. The runs of one family, budget and seed differ in nothing but the arm: same
-labelled examples, tokenizer, order and architecture.
+before it, so a pre-training that several arms or families, or a later study, ask for in the same
+words is one run, in one folder of the store. The runs of one family, budget and seed differ in
+nothing but the arm: same labelled examples, tokenizer, order and architecture.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -26,7 +26,7 @@ class Run:
 
     Attributes:
       stage: its name in the family.
-      family: likewise in the study.
+      family: likewise in the study; of a run that several share, the first.
       arm: whose run it is; "" for a stage that arms share.
       budget: labelled examples; None where `arm` is "".
       seed: of the run.
@@ -84,8 +84,9 @@ def store(study: ConfigDict, workdir: Path) -> Path:
 def make(study: ConfigDict, workdir: Path) -> list[Run]:
     """All runs in an order in which each follows what it needs.
 
-    Folders are named by hashes in which no path counts: a study may move, and a changed config gets
-    new runs beside the old ones.
+    Folders are named by hashes in which neither the study's folder nor the store counts: both may
+    move, and a changed config gets new runs beside the old ones. A path that a config itself names
+    (data.source, init_from) counts as text.
 
     Raises:
       UserError, ConfigError: the grid is empty, repeats itself or asks the impossible.
@@ -101,10 +102,17 @@ def make(study: ConfigDict, workdir: Path) -> list[Run]:
     steps = {}
     if study.equal.stages:
         steps = equal.steps(study, workdir, lambda *cell: stages(study, *cell))
+    return merged([chain(study, workdir, cell, steps) for cell in grid])
+
+
+def merged(chains: Sequence[Sequence[Run]]) -> list[Run]:
+    """The runs of all chains, each once, in order: what is the same in two chains is one run."""
     runs: dict[str, Run] = {}
-    for cell in grid:
-        for run in chain(study, workdir, cell, steps):
-            runs.setdefault(run.key, run)
+    for run in (run for one in chains for run in one):
+        if run.key not in runs:
+            before = tuple(runs[earlier.key] for earlier in run.before)
+            needs = run.needs and runs[run.needs.key]
+            runs[run.key] = replace(run, before=before, needs=needs)
     return list(runs.values())
 
 
@@ -182,13 +190,18 @@ def chain(
             name = f"{family}-{arm}-{budget or 'all'}-seed{seed}-{key[:8]}"
             folder, place = workdir / "runs" / name, (arm, budget)
         else:
-            folder, place = where / f"{stage}-{family}-{key[:8]}", ("", None)
+            folder, place = where / store_name(config, key), ("", None)
         runs.append(
             Run(stage, family, *place, config.seed, config, key, folder, tuple(runs), needs)
         )
     if len(runs) == 1 and runs[0].needs:
         return [runs[0].needs, *runs]
     return runs
+
+
+def store_name(config: ConfigDict, key: str) -> str:
+    """The folder of a stage in the store: by its config alone, whatever a study calls it."""
+    return "-".join(filter(None, (config.model.family, config.objective.name, key[:12])))
 
 
 def lender(

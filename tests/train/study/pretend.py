@@ -29,7 +29,6 @@ def study(families=2, arms=4, budgets=(64, 0), seeds=(0, 1, 2)):
     for index, name in enumerate(FAMILIES[:families]):
         module = (bert, gpt)[index % 2]
         pretrain = module.get_config("size=tiny")
-        pretrain.steps += index  # or two families would be the same runs
         finetune = finetune_classification.get_config()
         finetune.data.source = "tfds:pydocs/area"
         stages[name] = {"pretrain": pretrain, "adapt": pretrain.copy_and_resolve_references(),

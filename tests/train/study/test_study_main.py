@@ -71,6 +71,17 @@ def test_plan_adds_up_what_is_missing(tmp_path, probed):
     assert left[0].seconds == left[1].seconds == 0
 
 
+def test_plan_of_a_family_whose_pretraining_is_anothers(tmp_path, probed):
+    study = small_study()
+    study.family.unlock()
+    study.family.twin = study.family.bert
+    study.families, study.arms, study.budgets = ("bert", "twin"), ("pretrained",), (64,)
+    runs = plan.make(study, tmp_path / "study")
+    stage, tuned, twin = estimate.estimates(study, runs, set())
+    assert (stage.family, stage.runs) == ("bert", 1)
+    assert (twin.family, twin.runs, twin.seconds) == ("twin", 3, tuned.seconds)
+
+
 def test_plan_is_shown_and_trains_nothing(tmp_path, probed):
     out = io.StringIO()
     study, workdir = small_study(), tmp_path / "study"

@@ -227,7 +227,7 @@ def test_failed_run_is_reported_and_tried_again(tmp_path):
 
 
 def test_what_builds_on_a_failed_stage_fails_with_it(tmp_path):
-    study, loop = small_study(), FakeLoop(failing={"pretrain-": Diverged("NaN")})
+    study, loop = small_study(), FakeLoop(failing={"bert-masked_lm-": Diverged("NaN")})
     records = do(study, tmp_path, loop)
     assert len(loop.calls) == 1
     assert {r["status"] for r in records} == {"failed"}
@@ -385,10 +385,32 @@ def test_families_with_the_same_config_are_two(tmp_path):
     study = small_study()
     study.family.unlock()
     study.family.twin = study.family.bert
-    study.families = ("bert", "twin")
-    records = do(study, tmp_path, FakeLoop())
+    study.families, loop = ("bert", "twin"), FakeLoop()
+    records = do(study, tmp_path, loop)
     assert len(records) == 1 + 2 * 18
     assert summary.summarise(study, records).cell("twin", "scratch", 64).values
+    pretraining, *runs = plan.make(study, tmp_path / "study")
+    assert pretraining.folder.is_dir()
+    for run in runs:
+        assert run.needs is pretraining
+        assert run.config.tokenizer.path == str(pretraining.folder / "tokenizer")
+        assert run.config.init_from == (str(pretraining.folder) if run.before else "")
+        assert run.before == ((pretraining,) if run.arm == "pretrained" else ())
+
+
+def test_stages_with_the_same_config_are_one_folder_whatever_a_study_calls_them(tmp_path):
+    study, other = small_study(), small_study()
+    other.family = {
+        "mine": {"first": study.family.bert.pretrain, "task": study.family.bert.finetune}
+    }
+    other.families = ("mine",)
+    for arm, stages in (("pretrained", ("first", "task")), ("scratch", ("task",))):
+        other.arm[arm].stages = stages
+    first, second = (plan.make(one, tmp_path / "study") for one in (study, other))
+    assert first[0].folder == second[0].folder
+    assert first[0].folder.name == f"bert-masked_lm-{first[0].key[:12]}"
+    study.family.bert.pretrain.steps += 1
+    assert plan.make(study, tmp_path / "study")[0].folder != first[0].folder
 
 
 def test_summary_by_hand(tmp_path):
