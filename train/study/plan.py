@@ -35,6 +35,7 @@ class Run:
       folder: where it lives.
       before: the stages that it went through, first to last.
       needs: the run whose tokenizer (and, where it is in `before`, parameters) it takes.
+      builders: family and arm of the last runs that have it in `before`.
     """
 
     stage: str
@@ -47,6 +48,7 @@ class Run:
     folder: Path
     before: "tuple[Run, ...]"
     needs: "Run | None"
+    builders: tuple[tuple[str, str], ...] = ()
 
     @property
     def last(self) -> bool:
@@ -59,13 +61,39 @@ def budget_name(budget: int) -> str:
     return f"{budget:,}" if budget else "all"
 
 
+def kind(study: ConfigDict, run: Run) -> str:
+    """What a run is a run of, for people: an arm, or a stage that arms share.
+
+    Runs of a family are of one kind where they differ in nothing but labels and seed: a stage that
+    not all arms share names those that do ("pretrain of no NSP"), and other families that do.
+    """
+    if run.last:
+        return study.arm[run.arm].label
+    arms = [arm for family, arm in run.builders if family == run.family]
+    having = [arm for arm in study.arms if run.stage in study.arm[arm].stages[:-1]]
+    of = f" of {listed([study.arm[arm].label for arm in arms])}" if arms != having else ""
+    others = dict.fromkeys(family for family, _ in run.builders if family != run.family)
+    return run.stage + of + (f" (also for {listed(list(others))})" if others else "")
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as a sentence has them: "a, b and c"."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
 def title(study: ConfigDict, run: Run) -> str:
     """What a run is, for people."""
-    if not run.last:
-        seed = f", seed {run.seed}" if run.stage in study.seeded else ""
-        return f"{run.family}, {run.stage}{seed}"
-    label = study.arm[run.arm].label
-    return f"{run.family}, {label}, {budget_name(run.budget)} labels, seed {run.seed}"
+    parts = [run.family, kind(study, run)]
+    if run.last:
+        parts += [f"{budget_name(run.budget)} labels", f"seed {run.seed}"]
+    else:
+        parts += [f"seed {one.seed}" for one in (*run.before, run) if anew(study, one)][:1]
+    return ", ".join(parts)
+
+
+def anew(study: ConfigDict, run: Run) -> bool:
+    """Whether the run's stage is one that is done anew for each seed."""
+    return run.stage in study.seeded
 
 
 def comparisons(study: ConfigDict) -> list[tuple[str, str]]:
@@ -107,12 +135,17 @@ def make(study: ConfigDict, workdir: Path) -> list[Run]:
 
 def merged(chains: Sequence[Sequence[Run]]) -> list[Run]:
     """The runs of all chains, each once, in order: what is the same in two chains is one run."""
+    builders: dict[str, dict[tuple[str, str], None]] = {}
+    for *_, last in chains:
+        for run in last.before:
+            builders.setdefault(run.key, {})[last.family, last.arm] = None
     runs: dict[str, Run] = {}
     for run in (run for one in chains for run in one):
         if run.key not in runs:
             before = tuple(runs[earlier.key] for earlier in run.before)
             needs = run.needs and runs[run.needs.key]
-            runs[run.key] = replace(run, before=before, needs=needs)
+            by = tuple(builders.get(run.key, ()))
+            runs[run.key] = replace(run, before=before, needs=needs, builders=by)
     return list(runs.values())
 
 

@@ -163,8 +163,8 @@ class Maker:
             table.rows.append(self.row(r.family, r.budget, r.arms[0], *cells))
         return table
 
-    def costs(self, records: Sequence[Record]) -> Table:
-        """A row for each shared stage and for each family, budget and arm."""
+    def costs(self, runs: Sequence[Run], records: Sequence[Record]) -> Table:
+        """A row for each config of a shared stage and for each family, budget and arm."""
         accelerators = list(self.study.accelerators)
         table = self.table(
             "labels", "arm or stage", "runs", "trained", "share trained", "steps", "tokens",
@@ -172,7 +172,7 @@ class Maker:
             *(f"{name}, $" for name, _, _ in accelerators),
         )  # fmt: skip
         arms = {self.label(arm): arm for arm in self.study.arms}
-        for c in resources.costs(self.study, records):
+        for c in resources.costs(self.study, runs, records):
             cells = (
                 c.name,
                 str(c.runs),

@@ -111,5 +111,5 @@ def write(study, found, workdir):
     workdir.mkdir(parents=True, exist_ok=True)
     results.write(workdir / "results.jsonl", found)
     figures = summary.summarise(study, found)
-    report.write(study, figures, found, workdir)
+    report.write(study, figures, plan.make(study, workdir), found, workdir)
     return figures

@@ -1,10 +1,12 @@
 """The command line of a study, its plan and its progress."""
 
 import io
+import re
 
 import pytest
 from rich.console import Console
 
+from configs.studies import base
 from tests.train.study.fakes import FakeLoop, small_study
 from train import cli
 from train.errors import Diverged
@@ -90,6 +92,18 @@ def test_plan_is_shown_and_trains_nothing(tmp_path, probed):
     assert not list(tmp_path.iterdir())
 
 
+def test_stages_that_differ_are_planned_and_told_apart(tmp_path, probed):
+    study = small_study(half=base.arm("half", pretrain={"steps": 1000}))
+    study.budgets, study.seeds = (64,), (0,)
+    runs = plan.make(study, tmp_path / "study")
+    found = {one.name: one.steps for one in estimate.estimates(study, runs, set())}
+    assert found["pretrain of pre-trained"] == (2000,)
+    assert found["pretrain of half"] == (1000,)
+    text, progress = watched(study, tmp_path, FakeLoop())
+    assert "bert, pretrain of half\n" in re.sub(r"  about .*", "", text)
+    assert {"bert pretrain of pre-trained 1/1", "bert pretrain of half 1/1"} <= set(shown(progress))
+
+
 def watched(study, tmp_path, loop, **console):
     workdir = tmp_path / "study"
     runs = plan.make(study, workdir)
@@ -97,6 +111,13 @@ def watched(study, tmp_path, loop, **console):
     with Progress(study, runs, Console(file=out, width=120, **console), 100.0) as progress:
         runner.run_study(study, workdir, runs, loop, progress)
     return out.getvalue(), progress
+
+
+def shown(progress):
+    """The lines of the live table."""
+    out = io.StringIO()
+    Console(file=out, width=120).print(progress._table())
+    return [" ".join(line.replace("│", " ").split()) for line in out.getvalue().splitlines()]
 
 
 def test_each_run_has_a_line_where_there_is_no_terminal(tmp_path):
@@ -115,9 +136,7 @@ def test_each_run_has_a_line_where_there_is_no_terminal(tmp_path):
 def test_live_table_counts_arms_and_budgets(tmp_path):
     study = small_study()
     _, progress = watched(study, tmp_path, FakeLoop({"scratch-64-seed1": Diverged("NaN")}))
-    out = io.StringIO()
-    Console(file=out, width=120).print(progress._table())
-    lines = [" ".join(line.replace("│", " ").split()) for line in out.getvalue().splitlines()]
+    lines = shown(progress)
     assert "bert pretrain 1/1" in lines
     assert "bert pre-trained 61.0 (3) 56.0 (3) 51.0 (3) 9/9" in lines
     assert "bert scratch 51.0 (2) 51.0 (3) 51.0 (3) 9/9, 1 failed" in lines
