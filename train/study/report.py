@@ -193,7 +193,11 @@ def show(
     maker = tables.Maker(study, summary)
     console.print()
     console.print(as_rich(study.title, maker.results()))
-    notes = captions.caption(study, summary, runs), captions.warning(study, summary, runs)
+    notes = (
+        captions.caption(study, summary, runs),
+        captions.warning(study, summary, runs),
+        captions.DEGENERATE,
+    )
     console.print(*notes, "", style="dim", sep="\n", markup=False, highlight=False)
     console.print(as_rich("Costs", narrow(maker.costs(runs, records), TERMINAL_LACKS)))
     console.print(captions.RESOURCES, "", style="dim", sep="\n", markup=False, highlight=False)

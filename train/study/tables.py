@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from train.study import resources
 from train.study.plan import Run, budget_name
 from train.study.results import Record
-from train.study.summary import Cell, Summary
+from train.study.summary import Cell, Comparison, Summary
 from train.study.units import NONE, interval, memory, money, score_text, si
 from train.study.wording import bounds, clock, number, shown_p, signed
 
@@ -114,12 +114,20 @@ class Maker:
                 bounds(c.difference, scale),
                 bounds(c.tested, scale),
                 shown_p(c.p).removeprefix("p").removeprefix("="),
-                "no" if c.separate else "yes",
+                self.overlap(c),
                 str(len(c.seeds)),
             )
             row = self.row(c.family, c.budget, c.arms[0], *cells)
             table.rows.append(replace(row, bold=bool(c.resolved), bar=bar))
         return table
+
+    def overlap(self, comparison: Comparison) -> str:
+        """Whether the two arms' own intervals overlap; a dash where one has none."""
+        c = comparison
+        own = [self.summary.cell(c.family, arm, c.budget).estimate for arm in c.arms]
+        if any(np.isnan(estimate.low) for estimate in own):
+            return NONE
+        return "no" if c.separate else "yes"
 
     def bars(self) -> tuple[list[tuple[float, ...]], float]:
         """The comparisons' t intervals as shares of the room that all take, and where 0 is."""

@@ -33,7 +33,8 @@ def study(families=2, arms=4, budgets=(64, 0), seeds=(0, 1, 2)):
         finetune.data.source = "tfds:pydocs/area"
         stages[name] = {"pretrain": pretrain, "adapt": pretrain.copy_and_resolve_references(),
                         "finetune": finetune}  # fmt: skip
-    c = base.get_config(stages, dict(list(ARMS.items())[:arms]))
+    own = {name: arm.copy_and_resolve_references() for name, arm in list(ARMS.items())[:arms]}
+    c = base.get_config(stages, own)
     c.title, c.budgets, c.seeds, c.resamples = "A <b> & c", budgets, seeds, 500
     c.published.expected = (("full", "scratch"),)
     if arms > 2:

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from tests.train.study import pretend
-from train.study import plan, report, results, tables
+from train.study import captions, plan, report, results, summary, tables
 from train.study.units import memory, money, si
 
 
@@ -307,6 +307,54 @@ def test_stages_that_differ_are_told_apart(tmp_path):
     failed |= {"status": "failed", "error": "Diverged: NaN"}
     pretend.write(study, records, workdir)
     assert "- bert, pretrain of full: Diverged: NaN" in (workdir / "report.md").read_text()
+
+
+def test_opening_counts_failed_runs_and_shared_stages_apart(tmp_path):
+    study = pretend.study(families=1, arms=2, budgets=(64,), seeds=(0, 1))
+    records = pretend.records(study, tmp_path / "s", failing=["-"])  # all
+    size = "1 family × 2 arms × 1 label budget × 2 seeds = 4 runs"
+    opening = lambda found: captions.opening(study, summary.summarise(study, found))  # noqa: E731
+    assert opening(records) == f"{size}, 4 failed; 1 shared stage failed"
+    assert opening(records[1:]) == f"{size}, 4 failed"
+    assert opening([]) == size
+
+
+def test_warning_names_the_stages_that_are_run_once(tmp_path):
+    study = pretend.study(arms=4)
+
+    def warning():
+        found = summary.summarise(study, [])
+        return captions.warning(study, found, plan.make(study, tmp_path / "s"))
+
+    assert "Each pretrain and adapt was run once" in warning()
+    study.seeded = ("adapt",)
+    assert "Each pretrain was run once" in warning()
+    study.seeded = ("pretrain",)  # each continued from another
+    assert "run once" not in warning()
+
+
+def test_intervals_that_are_not_there_do_not_overlap(tmp_path, made):
+    column = lambda table: {  # noqa: E731
+        row.cells[table.header.index("intervals overlap")] for row in table.rows
+    }
+    study, _, figures, _ = made
+    assert column(tables.Maker(study, figures).differences()) <= {"yes", "no"}
+    study = pretend.study(1, 2, seeds=(0,))
+    figures = summary.summarise(study, pretend.records(study, tmp_path / "s"))
+    assert column(tables.Maker(study, figures).differences()) == {"–"}
+
+
+def test_words_that_need_it_are_explained_wherever_they_stand(made):
+    study, records, figures, workdir = made
+    out = io.StringIO()
+    show(study, figures, records, workdir, Console(file=out, width=120))
+    for text in (read(workdir), (workdir / "report.md").read_text(), out.getvalue()):
+        words = " ".join(text.split())
+        assert "Degenerate: no better than always naming the most frequent class" in words
+        assert "In verdicts: the 95% t interval, which is not corrected" in words
+    for text in (read(workdir), (workdir / "report.md").read_text()):
+        assert "Before: at the end of the first stage. After: at the end of the run" in text
+        assert "where a run saves checkpoints, saving them included" in text
 
 
 def test_units():
