@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from train.study.plan import Run
+from train.study.plan import Run, anew, listed
 from train.study.summary import ALPHA, TWO_LEVEL, Summary
 
 
@@ -17,8 +17,10 @@ def caption(study: ConfigDict, summary: Summary, runs: Sequence[Run]) -> str:
         f"{summary.metric} of the last step{unit} ({better} is better). 95% intervals: "
         f"{summary.method}, {study.resamples:,} resamples, seeds per cell: {len(study.seeds)}; "
         f"differences are paired by seed: same labelled {same} for both arms. "
-        f"p: {summary.test}, corrected for {len(summary.comparisons)} comparison(s) (Holm 1979); "
-        f"resolved below {ALPHA}."
+        f"p: {summary.test}, corrected for "
+        f"{counted(len(summary.comparisons), 'comparison', 'comparisons')} (Holm 1979); resolved "
+        f"below {ALPHA}. In verdicts: the 95% t interval, which is not corrected, and the "
+        "corrected p: also where nothing is resolved, the interval may leave 0 out."
     )
 
 
@@ -47,12 +49,15 @@ def warning(study: ConfigDict, summary: Summary, runs: Sequence[Run]) -> str:
             "alone, it covers about 75% of the time with 3 and 83% with 5, not 95%): compare the t "
             "interval of the difference. "
         )
-    once = {run.stage for run in runs if not run.last} - set(study.seeded)
+    once = dict.fromkeys(
+        run.stage
+        for run in runs
+        if not run.last and not any(anew(study, one) for one in (*run.before, run))
+    )
     if once:
         examples += (
-            "There is one pre-training run"
-            f"{' a family' if len(study.families) > 1 else ''}: the intervals do not hold its own "
-            "variation."
+            f"Each {listed(list(once))} was run once, for all seeds: the intervals do not hold its "
+            "own variation."
         )
     return examples.strip()
 
@@ -66,7 +71,11 @@ def opening(study: ConfigDict, summary: Summary) -> str:
         counted(len(study.seeds), "seed", "seeds"),
     ]
     runs = len(study.families) * len(study.arms) * len(study.budgets) * len(study.seeds)
-    failed = f", {len(summary.failed):,} failed" if summary.failed else ""
+    last = sum(bool(record["arm"]) for record in summary.failed)
+    shared = len(summary.failed) - last
+    failed = f", {last:,} failed" if last else ""
+    if shared:
+        failed += f"; {counted(shared, 'shared stage', 'shared stages')} failed"
     return f"{' × '.join(sizes)} = {counted(runs, 'run', 'runs')}{failed}"
 
 
@@ -88,25 +97,28 @@ def outcome(summary: Summary) -> str:
     return text
 
 
-RESULTS = (
-    "In the plot: mean and interval, and a dot per seed. Degenerate: no better than always naming "
-    "the most frequent class (Mosbach et al. 2021, section 4, call that a failed fine-tuning)."
+DEGENERATE = (
+    "Degenerate: no better than always naming the most frequent class (Mosbach et al. 2021, "
+    "section 4, call that a failed fine-tuning)."
 )
+RESULTS = f"In the plot: mean and interval, and a dot per seed. {DEGENERATE}"
 COMPUTE = (
     "FLOPs are counted in the program (matrix products), training only. All stages in full: each "
     "run with the whole of the stages before it, though runs share them."
 )
 TIME = (
-    "Wall time is that of the training loop, compilation and evaluation included, on the machine "
-    "that did the run; the first run of a shape compiles for the others."
+    "Wall time is that of the training loop on the machine that did the run: compilation, "
+    "evaluation and, where a run saves checkpoints, saving them included; the first run of a shape "
+    "compiles for the others."
 )
 PROGRESS = (
     "Seconds of training in the last stage, without compilation and evaluation, at each "
     "evaluation; means over seeds. An arm can be as good before the evaluation that shows it."
 )
 FORGETTING = (
-    "Loss of the first stage's objective on its held-out text (nats a predicted token), by the "
-    "model before and after fine-tuning; what is forgotten is after minus before."
+    "Loss of the first stage's objective on its held-out text (nats a predicted token). Before: at "
+    "the end of the first stage. After: at the end of the run, after all stages between. What is "
+    "forgotten is after minus before."
 )
 SCORES = (
     "Means over runs; differences are paired by item. Standard error: over items and over seeds, "

@@ -27,6 +27,7 @@ def grid(study: ConfigDict) -> None:
         choose("family of this study", name, study.family)
     for name in study.arms:
         choose("arm of this study", name, study.arm)
+    unique("the labels of config.arm", [study.arm[name].label for name in study.arms])
     for name in study.arms:
         for family in study.families:
             for stage in study.arm[name].stages:

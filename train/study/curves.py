@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from train.study import panels, resources
+from train.study import panels, plan, resources
 from train.study.panels import NO_ARM, Figure, Series, figure, plain
 from train.study.plan import Run, budget_name
 from train.study.results import read_curve
@@ -49,7 +49,7 @@ class Curves(panels.Maker):
 
     def learning(self) -> Figure:
         """Training loss and the metric of each run against its step."""
-        panels = []
+        found = []
         kinds = {"train/loss": ("training loss", 1.0), self.summary.metric: (self.metric, None)}
         for family in self.study.families:
             for budget in self.study.budgets:
@@ -60,26 +60,26 @@ class Curves(panels.Maker):
                             arm = list(self.study.arms).index(run.arm)
                             series += self.curve(run, name, arm, scale or self.summary.scale)
                     labels = budget_name(budget)
-                    panels.append(
+                    found.append(
                         self.panel(family, f"{labels} labels", series=series, labels=labels,
                                    y=label, share=labels, share_y=name)
                     )  # fmt: skip
         x = {"label": "step", "kind": "linear"}
-        return figure("learning", "Learning curves", x, "", panels, 2)
+        return figure("learning", "Learning curves", x, "", found, 2)
 
     def stages(self) -> Figure:
         """The losses of the stages before the last."""
-        panels: dict[tuple[str, str], Figure] = {}
+        found: dict[tuple[str, str], Figure] = {}
         for run in self.runs:
             if run.last:
                 continue
-            key = (run.family, run.stage)
-            panel = panels.setdefault(key, self.panel(*key, series=[], share=str(key)))
-            for name, style in (("train/loss", "training"), ("eval/loss", "held out")):
-                for one in self.curve(run, name, NO_ARM, 1.0):
+            key = (run.family, plan.kind(self.study, run))
+            panel = found.setdefault(key, self.panel(*key, series=[], share=str(key)))
+            for loss, style in (("train/loss", "training"), ("eval/loss", "held out")):
+                for one in self.curve(run, loss, NO_ARM, 1.0):
                     panel["series"].append(one | {"style": style})
         x = {"label": "step", "kind": "linear"}
-        return figure("stages", "The stages before", x, "loss", list(panels.values()))
+        return figure("stages", "The stages before", x, "loss", list(found.values()))
 
     def curve(self, run: Run, name: str, arm: int, scale: float) -> list[Series]:
         """One metric of a run, if it was logged."""

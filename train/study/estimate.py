@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from train.study import costs, equal
+from train.study import costs, equal, plan
 from train.study.plan import Run
 from train.study.wording import clock
 
@@ -41,12 +41,12 @@ class Estimate:
 
 
 def estimates(study: ConfigDict, runs: Sequence[Run], done: set[str]) -> list[Estimate]:
-    """One Estimate for each family's stages and arms, in the plan's order."""
+    """One Estimate for each family's arms and configs of stages, in the plan's order."""
     kinds: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
-        name = study.arm[run.arm].label if run.last else run.stage
-        kinds.setdefault((run.family, name), []).append(run)
-    probes = {run.family: costs.probe(run.config) for run in reversed(runs) if not run.before}
+        kinds.setdefault((run.family, plan.kind(study, run)), []).append(run)
+    firsts = {run.family: (*run.before, run)[0].config for run in reversed(runs)}
+    probes = {family: costs.probe(config) for family, config in firsts.items()}
     found = []
     for (family, name), some in kinds.items():
         probe = probes[family]

@@ -116,7 +116,7 @@ class Points(panels.Maker):
 
     def efficiency(self) -> Figure:
         """The metric by labels; a panel a family."""
-        panels = [
+        found = [
             self.panel(
                 family,
                 series=self.by_labels(
@@ -125,7 +125,7 @@ class Points(panels.Maker):
             )
             for family in self.study.families
         ]
-        return figure("efficiency", "Label efficiency", self.labels_axis(), self.metric, panels)
+        return figure("efficiency", "Label efficiency", self.labels_axis(), self.metric, found)
 
     def forgetting(self) -> Figure:
         """What was forgotten by labels; a panel a family."""
@@ -134,14 +134,14 @@ class Points(panels.Maker):
             pair = record.get("forgetting")
             return pair and pair["after"] - pair["before"]
 
-        panels = [
+        found = [
             self.panel(
                 family, series=self.by_labels(family, lambda c: c.forgetting, forgotten, 1.0)
             )
             for family in self.study.families
         ]
         label = "loss after − before"
-        return figure("forgetting", "Forgetting", self.labels_axis(), label, panels)
+        return figure("forgetting", "Forgetting", self.labels_axis(), label, found)
 
     def price(self, name: str, label: str, key: str) -> Figure:
         """The metric against what a run took, with the stages before it and without."""
@@ -150,7 +150,7 @@ class Points(panels.Maker):
         def whole(record: Record) -> float:
             return record[key] + sum(took.get(k, 0) for k in record["before"])
 
-        panels = []
+        found = []
         any_before = any(r["before"] for r in self.records if r["arm"])
         ways = {"all stages in full": whole} if any_before else {}
         ways["last stage alone"] = lambda record: record[key]
@@ -172,6 +172,6 @@ class Points(panels.Maker):
                             self.means(cells, at, lambda c: c.estimate, scale),
                             self.dots(cells, run_at, lambda r: r["value"], scale),
                         ]
-                panels.append(self.panel(family, words, series=series))
+                found.append(self.panel(family, words, series=series))
         x = {"label": label, "kind": "log"}
-        return figure(name, f"Quality against {name}", x, self.metric, panels, len(ways))
+        return figure(name, f"Quality against {name}", x, self.metric, found, len(ways))

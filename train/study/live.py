@@ -115,10 +115,11 @@ class Progress(Watcher):
             table.add_column(f"{plan.budget_name(budget)} labels", justify="right")
         table.add_column("done", justify="right")
         for family in study.families:
-            for stage in dict.fromkeys(r.stage for r in self._runs if not r.last):
-                self._row(
-                    table, family, stage, [r for r in self._of(family, "") if r.stage == stage]
-                )
+            shared: dict[str, list[Run]] = {}
+            for run in self._of(family, ""):
+                shared.setdefault(plan.kind(study, run), []).append(run)
+            for name, runs in shared.items():
+                self._row(table, family, name, runs)
             for arm in study.arms:
                 self._row(table, family, study.arm[arm].label, self._of(family, arm))
         done, eta = len(self._records), self.time_to_go()

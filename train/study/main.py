@@ -67,8 +67,8 @@ def _run(values: flags.FlagValues, argv: Sequence[str]) -> int:
     from train.study import report  # draws: slow to import
 
     figures = summary.summarise(study, records)
-    report.write(study, figures, records, workdir)
-    report.show(study, figures, records, workdir, console)
+    report.write(study, figures, runs, records, workdir)
+    report.show(study, figures, runs, records, workdir, console)
     return 1 if figures.failed else 0
 
 

@@ -1,12 +1,13 @@
 """The runs of a study: which they are, what config each has, where each lives.
 
 A run goes through its arm's stages. Each stage is named by the hash of its config and of the stage
-before it, so a pre-training that several arms, or a later study, ask for in the same words is one
-folder in the store. The runs of one family, budget and seed differ in nothing but the arm: same
-labelled examples, tokenizer, order and architecture.
+before it, so a pre-training that several arms or families, or a later study, ask for in the same
+words is one run, in one folder of the store. The runs of one family, budget and seed differ in
+nothing but the arm: same labelled examples, tokenizer, order and architecture.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -24,7 +25,7 @@ class Run:
 
     Attributes:
       stage: its name in the family.
-      family: likewise in the study.
+      family: likewise in the study; of a run that several share, the first.
       arm: whose run it is; "" for a stage that arms share.
       budget: labelled examples; None where `arm` is "".
       seed: of the run.
@@ -33,6 +34,7 @@ class Run:
       folder: where it lives.
       before: the stages that it went through, first to last.
       needs: the run whose tokenizer (and, where it is in `before`, parameters) it takes.
+      builders: family and arm of the last runs that have it in `before`.
     """
 
     stage: str
@@ -45,6 +47,7 @@ class Run:
     folder: Path
     before: "tuple[Run, ...]"
     needs: "Run | None"
+    builders: tuple[tuple[str, str], ...] = ()
 
     @property
     def last(self) -> bool:
@@ -57,13 +60,39 @@ def budget_name(budget: int) -> str:
     return f"{budget:,}" if budget else "all"
 
 
+def kind(study: ConfigDict, run: Run) -> str:
+    """What a run is a run of, for people: an arm, or a stage that arms share.
+
+    Runs of a family are of one kind where they differ in nothing but labels and seed: a stage that
+    not all arms share names those that do ("pretrain of no NSP"), and other families that do.
+    """
+    if run.last:
+        return study.arm[run.arm].label
+    arms = [arm for family, arm in run.builders if family == run.family]
+    having = [arm for arm in study.arms if run.stage in study.arm[arm].stages[:-1]]
+    of = f" of {listed([study.arm[arm].label for arm in arms])}" if arms != having else ""
+    others = dict.fromkeys(family for family, _ in run.builders if family != run.family)
+    return run.stage + of + (f" (also for {listed(list(others))})" if others else "")
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as a sentence has them: "a, b and c"."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
 def title(study: ConfigDict, run: Run) -> str:
     """What a run is, for people."""
-    if not run.last:
-        seed = f", seed {run.seed}" if run.stage in study.seeded else ""
-        return f"{run.family}, {run.stage}{seed}"
-    label = study.arm[run.arm].label
-    return f"{run.family}, {label}, {budget_name(run.budget)} labels, seed {run.seed}"
+    parts = [run.family, kind(study, run)]
+    if run.last:
+        parts += [f"{budget_name(run.budget)} labels", f"seed {run.seed}"]
+    else:
+        parts += [f"seed {one.seed}" for one in (*run.before, run) if anew(study, one)][:1]
+    return ", ".join(parts)
+
+
+def anew(study: ConfigDict, run: Run) -> bool:
+    """Whether the run's stage is one that is done anew for each seed."""
+    return run.stage in study.seeded
 
 
 def comparisons(study: ConfigDict) -> list[tuple[str, str]]:
@@ -82,8 +111,9 @@ def store(study: ConfigDict, workdir: Path) -> Path:
 def make(study: ConfigDict, workdir: Path) -> list[Run]:
     """All runs in an order in which each follows what it needs.
 
-    Folders are named by hashes in which no path counts: a study may move, and a changed config gets
-    new runs beside the old ones.
+    Folders are named by hashes in which neither the study's folder nor the store counts: both may
+    move, and a changed config gets new runs beside the old ones. A path that a config itself names
+    (data.source, init_from) counts as text.
 
     Raises:
       UserError, ConfigError: the grid is empty, repeats itself or asks the impossible.
@@ -99,10 +129,22 @@ def make(study: ConfigDict, workdir: Path) -> list[Run]:
     steps = {}
     if study.equal.stages:
         steps = equal.steps(study, workdir, lambda *cell: stages(study, *cell))
+    return merged([chain(study, workdir, cell, steps) for cell in grid])
+
+
+def merged(chains: Sequence[Sequence[Run]]) -> list[Run]:
+    """The runs of all chains, each once, in order: what is the same in two chains is one run."""
+    builders: dict[str, dict[tuple[str, str], None]] = {}
+    for *_, last in chains:
+        for run in last.before:
+            builders.setdefault(run.key, {})[last.family, last.arm] = None
     runs: dict[str, Run] = {}
-    for cell in grid:
-        for run in chain(study, workdir, cell, steps):
-            runs.setdefault(run.key, run)
+    for run in (run for one in chains for run in one):
+        if run.key not in runs:
+            before = tuple(runs[earlier.key] for earlier in run.before)
+            needs = run.needs and runs[run.needs.key]
+            by = tuple(builders.get(run.key, ()))
+            runs[run.key] = replace(run, before=before, needs=needs, builders=by)
     return list(runs.values())
 
 
@@ -181,13 +223,18 @@ def chain(
             name = f"{family}-{arm}-{budget or 'all'}-seed{seed}-{key[:8]}"
             folder, place = workdir / "runs" / name, (arm, budget)
         else:
-            folder, place = where / f"{stage}-{family}-{key[:8]}", ("", None)
+            folder, place = where / store_name(config, key), ("", None)
         runs.append(
             Run(stage, family, *place, config.seed, config, key, folder, tuple(runs), needs)
         )
     if len(runs) == 1 and runs[0].needs:
         return [runs[0].needs, *runs]
     return runs
+
+
+def store_name(config: ConfigDict, key: str) -> str:
+    """The folder of a stage in the store: by its config alone, whatever a study calls it."""
+    return "-".join(filter(None, (config.model.family, config.objective.name, key[:12])))
 
 
 def lender(

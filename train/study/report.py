@@ -40,9 +40,11 @@ TEMPLATES.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
 TEMPLATES.filters["zip"] = lambda a, b: list(zip(a, b, strict=True))
 
 
-def write(study: ConfigDict, summary: Summary, records: Sequence[Record], workdir: Path) -> None:
+def write(
+    study: ConfigDict, summary: Summary, runs: Sequence[Run], records: Sequence[Record],
+    workdir: Path,
+) -> None:  # fmt: skip
     """Writes report.md, report.html and plots/ into the study's folder."""
-    runs = plan.make(study, workdir)
     drawn = figures.make(study, summary, runs, records)
     content = contents(study, summary, runs, records) | {"figures": {f["name"]: f for f in drawn}}
     labels = [study.arm[arm].label for arm in study.arms]
@@ -76,7 +78,7 @@ def contents(
         "results": maker.results(),
         "differences": maker.differences(),
         "reaches": maker.reaches([run for run in runs if run.key in done]),
-        "costs": maker.costs(records),
+        "costs": maker.costs(runs, records),
         "forgetting": maker.forgetting(records),
         "scores": maker.scores(records),
         "runs": run_rows(study, summary, runs, records),
@@ -119,7 +121,6 @@ def run_rows(
     rows = []
     for index, record in enumerate(records):
         run, done = by_key[record["key"]], record["status"] == "done"
-        name = study.arm[run.arm].label if run.last else run.stage
         pair = record.get("forgetting") if done else None
         change = pair["after"] - pair["before"] if pair else None
         value = record.get("value") if done else None
@@ -128,7 +129,7 @@ def run_rows(
         rows.append(
             {
                 "index": index,
-                "name": name,
+                "name": plan.kind(study, run),
                 "title": plan.title(study, run),
                 "family": run.family,
                 "arm": run.arm,
@@ -186,16 +187,20 @@ def markdown_cell(text: str) -> str:
 
 
 def show(
-    study: ConfigDict, summary: Summary, records: Sequence[Record], workdir: Path, console: Console
-) -> None:
+    study: ConfigDict, summary: Summary, runs: Sequence[Run], records: Sequence[Record],
+    workdir: Path, console: Console,
+) -> None:  # fmt: skip
     """Prints results, costs, verdicts and failed runs, and where the page is."""
-    runs = plan.make(study, workdir)
     maker = tables.Maker(study, summary)
     console.print()
     console.print(as_rich(study.title, maker.results()))
-    notes = captions.caption(study, summary, runs), captions.warning(study, summary, runs)
+    notes = (
+        captions.caption(study, summary, runs),
+        captions.warning(study, summary, runs),
+        captions.DEGENERATE,
+    )
     console.print(*notes, "", style="dim", sep="\n", markup=False, highlight=False)
-    console.print(as_rich("Costs", narrow(maker.costs(records), TERMINAL_LACKS)))
+    console.print(as_rich("Costs", narrow(maker.costs(runs, records), TERMINAL_LACKS)))
     console.print(captions.RESOURCES, "", style="dim", sep="\n", markup=False, highlight=False)
     console.print(captions.outcome(summary), markup=False, highlight=False)
     for _, comparisons in verdicts(study, summary):

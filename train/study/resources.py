@@ -16,7 +16,7 @@ class Cost:
     """What one run of an arm takes on average, at one label budget (or a shared stage: no budget).
 
     Attributes:
-      name: of the arm, or of the stage.
+      name: of the arm, or of the stage (train/study/plan.py: kind).
       runs: how many finished.
       num_params, num_trained: numbers in the model, and those that train.
       flops: of training, counted in the program (train/flops.py).
@@ -46,25 +46,24 @@ class Cost:
         return (self.flops + self.before_flops) / (peak * utilisation) / 3600 * price
 
 
-def costs(study: ConfigDict, records: Sequence[Record]) -> list[Cost]:
-    """A Cost for each shared stage, then for each family, budget and arm that has finished runs."""
+def costs(study: ConfigDict, runs: Sequence[Run], records: Sequence[Record]) -> list[Cost]:
+    """A Cost for each config of a shared stage, then for each family, budget and arm.
+
+    Runs that differ in their seed alone count together; those that have no finished run: not.
+    """
     done = {r["key"]: r for r in records if r["status"] == "done"}
-    shared = [r for r in done.values() if not r["arm"]]
-    kinds: dict[tuple[str, str], list[Record]] = {}
-    for r in shared:
-        kinds.setdefault((r["family"], r["stage"]), []).append(r)
-    found = [cost(name, None, rows, done) for (_, name), rows in kinds.items()]
-    for family in study.families:
-        for budget in study.budgets:
-            for arm in study.arms:
-                asked = (family, arm, budget)
-                rows = [r for r in done.values() if (r["family"], r["arm"], r["budget"]) == asked]
-                if rows:
-                    found.append(cost(study.arm[arm].label, budget, rows, done))
-    return found
+    kinds: dict[tuple[str, str, int | None, str], list[Record]] = {}
+    for run in sorted(runs, key=lambda run: run.last):
+        at = run.family, plan.kind(study, run), run.budget, run.arm
+        rows = kinds.setdefault(at, [])
+        if run.key in done:
+            rows.append(done[run.key])
+    return [cost(*at[:3], rows, done) for at, rows in kinds.items() if rows]
 
 
-def cost(name: str, budget: int | None, rows: list[Record], done: dict[str, Record]) -> Cost:
+def cost(
+    family: str, name: str, budget: int | None, rows: list[Record], done: dict[str, Record]
+) -> Cost:
     """The means of some finished runs of one kind."""
 
     def mean(key: str) -> float:
@@ -75,7 +74,7 @@ def cost(name: str, budget: int | None, rows: list[Record], done: dict[str, Reco
 
     first = rows[0]
     return Cost(
-        first["family"], name, budget, len(rows), first["num_params"], first["num_trained"],
+        family, name, budget, len(rows), first["num_params"], first["num_trained"],
         mean("steps"), mean("tokens"), mean("flops"), max(r["peak_bytes"] for r in rows),
         mean("seconds"), mean("compile_seconds") / mean("wall_seconds"),
         before("flops"), before("seconds"),

@@ -95,7 +95,7 @@ def known(run: Run, before: dict[str, Record]) -> Record | None:
             f"{run.config.data.source} (or data.eval_source, init_from); remove that folder, or "
             "keep this study's runs elsewhere (--workdir, --config.store)."
         )
-    return record
+    return record | place(run)  # another study may call it otherwise
 
 
 def wanted(run: Run, runs: list[Run], found: dict[str, Record]) -> bool:
@@ -157,7 +157,7 @@ def fresh(item: Run, began: str) -> Record | None:
     """The record of a run that has ended well, or that has failed in this session."""
     record = results.load(item.folder)
     if record and (record["status"] == "done" or record["finished"] >= began):
-        return record
+        return record | place(item)
     return None
 
 

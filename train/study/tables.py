@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from train.study import resources
 from train.study.plan import Run, budget_name
 from train.study.results import Record
-from train.study.summary import Cell, Summary
+from train.study.summary import Cell, Comparison, Summary
 from train.study.units import NONE, interval, memory, money, score_text, si
 from train.study.wording import bounds, clock, number, shown_p, signed
 
@@ -114,12 +114,20 @@ class Maker:
                 bounds(c.difference, scale),
                 bounds(c.tested, scale),
                 shown_p(c.p).removeprefix("p").removeprefix("="),
-                "no" if c.separate else "yes",
+                self.overlap(c),
                 str(len(c.seeds)),
             )
             row = self.row(c.family, c.budget, c.arms[0], *cells)
             table.rows.append(replace(row, bold=bool(c.resolved), bar=bar))
         return table
+
+    def overlap(self, comparison: Comparison) -> str:
+        """Whether the two arms' own intervals overlap; a dash where one has none."""
+        c = comparison
+        own = [self.summary.cell(c.family, arm, c.budget).estimate for arm in c.arms]
+        if any(np.isnan(estimate.low) for estimate in own):
+            return NONE
+        return "no" if c.separate else "yes"
 
     def bars(self) -> tuple[list[tuple[float, ...]], float]:
         """The comparisons' t intervals as shares of the room that all take, and where 0 is."""
@@ -163,8 +171,8 @@ class Maker:
             table.rows.append(self.row(r.family, r.budget, r.arms[0], *cells))
         return table
 
-    def costs(self, records: Sequence[Record]) -> Table:
-        """A row for each shared stage and for each family, budget and arm."""
+    def costs(self, runs: Sequence[Run], records: Sequence[Record]) -> Table:
+        """A row for each config of a shared stage and for each family, budget and arm."""
         accelerators = list(self.study.accelerators)
         table = self.table(
             "labels", "arm or stage", "runs", "trained", "share trained", "steps", "tokens",
@@ -172,7 +180,7 @@ class Maker:
             *(f"{name}, $" for name, _, _ in accelerators),
         )  # fmt: skip
         arms = {self.label(arm): arm for arm in self.study.arms}
-        for c in resources.costs(self.study, records):
+        for c in resources.costs(self.study, runs, records):
             cells = (
                 c.name,
                 str(c.runs),

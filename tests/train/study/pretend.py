@@ -29,12 +29,12 @@ def study(families=2, arms=4, budgets=(64, 0), seeds=(0, 1, 2)):
     for index, name in enumerate(FAMILIES[:families]):
         module = (bert, gpt)[index % 2]
         pretrain = module.get_config("size=tiny")
-        pretrain.steps += index  # or two families would be the same runs
         finetune = finetune_classification.get_config()
         finetune.data.source = "tfds:pydocs/area"
         stages[name] = {"pretrain": pretrain, "adapt": pretrain.copy_and_resolve_references(),
                         "finetune": finetune}  # fmt: skip
-    c = base.get_config(stages, dict(list(ARMS.items())[:arms]))
+    own = {name: arm.copy_and_resolve_references() for name, arm in list(ARMS.items())[:arms]}
+    c = base.get_config(stages, own)
     c.title, c.budgets, c.seeds, c.resamples = "A <b> & c", budgets, seeds, 500
     c.published.expected = (("full", "scratch"),)
     if arms > 2:
@@ -112,5 +112,5 @@ def write(study, found, workdir):
     workdir.mkdir(parents=True, exist_ok=True)
     results.write(workdir / "results.jsonl", found)
     figures = summary.summarise(study, found)
-    report.write(study, figures, found, workdir)
+    report.write(study, figures, plan.make(study, workdir), found, workdir)
     return figures

@@ -207,12 +207,35 @@ def test_plan_adds_up_what_is_missing(tmp_path, probed):
     assert left[0].seconds == left[1].seconds == 0
 
 
+def test_plan_of_a_family_whose_pretraining_is_anothers(tmp_path, probed):
+    study = small_study()
+    study.family.unlock()
+    study.family.twin = study.family.bert
+    study.families, study.arms, study.budgets = ("bert", "twin"), ("pretrained",), (64,)
+    runs = plan.make(study, tmp_path / "study")
+    stage, tuned, twin = estimate.estimates(study, runs, set())
+    assert (stage.family, stage.runs) == ("bert", 1)
+    assert (twin.family, twin.runs, twin.seconds) == ("twin", 3, tuned.seconds)
+
+
 def test_plan_is_shown_and_trains_nothing(tmp_path, probed):
     out = io.StringIO()
     study, workdir = small_study(), tmp_path / "study"
     estimate.show(study, plan.make(study, workdir), set(), Console(file=out, width=120))
     assert "19 runs, 19 of them missing" in out.getvalue()
     assert not list(tmp_path.iterdir())
+
+
+def test_stages_that_differ_are_planned_and_told_apart(tmp_path, probed):
+    study = small_study(half=base.arm("half", pretrain={"steps": 1000}))
+    study.budgets, study.seeds = (64,), (0,)
+    runs = plan.make(study, tmp_path / "study")
+    found = {one.name: one.steps for one in estimate.estimates(study, runs, set())}
+    assert found["pretrain of pre-trained"] == (2000,)
+    assert found["pretrain of half"] == (1000,)
+    text, progress = watched(study, tmp_path, FakeLoop())
+    assert "bert, pretrain of half\n" in re.sub(r"  about .*", "", text)
+    assert {"bert pretrain of pre-trained 1/1", "bert pretrain of half 1/1"} <= set(shown(progress))
 
 
 def watched(study, tmp_path, loop, **console):
@@ -222,6 +245,13 @@ def watched(study, tmp_path, loop, **console):
     with Progress(study, runs, Console(file=out, width=120, **console), 100.0) as progress:
         runner.run_study(study, workdir, runs, loop, progress)
     return out.getvalue(), progress
+
+
+def shown(progress):
+    """The lines of the live table."""
+    out = io.StringIO()
+    Console(file=out, width=120).print(progress._table())
+    return [" ".join(line.replace("│", " ").split()) for line in out.getvalue().splitlines()]
 
 
 def test_each_run_has_a_line_where_there_is_no_terminal(tmp_path):
@@ -240,9 +270,7 @@ def test_each_run_has_a_line_where_there_is_no_terminal(tmp_path):
 def test_live_table_counts_arms_and_budgets(tmp_path):
     study = small_study()
     _, progress = watched(study, tmp_path, FakeLoop({"scratch-64-seed1": Diverged("NaN")}))
-    out = io.StringIO()
-    Console(file=out, width=120).print(progress._table())
-    lines = [" ".join(line.replace("│", " ").split()) for line in out.getvalue().splitlines()]
+    lines = shown(progress)
     assert "bert pretrain 1/1" in lines
     assert "bert pre-trained 61.0 (3) 56.0 (3) 51.0 (3) 9/9" in lines
     assert "bert scratch 51.0 (2) 51.0 (3) 51.0 (3) 9/9, 1 failed" in lines

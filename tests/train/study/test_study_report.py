@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from tests.train.study import pretend
-from train.study import report, results, tables
+from train.study import captions, plan, report, results, summary, tables
 from train.study.units import memory, money, si
 
 
@@ -63,6 +63,10 @@ class Page(html.parser.HTMLParser):
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
+
+
+def show(study, figures, records, workdir, console):
+    report.show(study, figures, plan.make(study, workdir), records, workdir, console)
 
 
 def read(workdir):
@@ -250,7 +254,7 @@ def test_markdown_is_escaped(made):
 def test_terminal(made):
     study, records, figures, workdir = made
     out = io.StringIO()
-    report.show(study, figures, records, workdir, Console(file=out, width=120))
+    show(study, figures, records, workdir, Console(file=out, width=120))
     text = out.getvalue()
     estimate = figures.cells[0].estimate
     assert f"[{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]" in text
@@ -267,7 +271,7 @@ def test_every_run_of_an_arm_failed(tmp_path):
     figures = pretend.write(study, records, workdir)
     assert all("not resolved" in c.verdict for c in figures.comparisons)
     assert Page(read(workdir)).open == []
-    report.show(study, figures, records, workdir, Console(file=io.StringIO()))
+    show(study, figures, records, workdir, Console(file=io.StringIO()))
 
 
 @pytest.mark.parametrize(
@@ -285,7 +289,7 @@ def test_small_studies(tmp_path, arms, budgets, seeds):
     assert Page(text).open == []
     assert "nan" not in re.sub("<script.*?</script>", "", text, flags=re.S).lower()
     assert all(panel["series"] for f in embedded(text)["figures"] for panel in f["panels"])
-    report.show(study, figures, records, workdir, Console(file=io.StringIO()))
+    show(study, figures, records, workdir, Console(file=io.StringIO()))
 
 
 def test_scores_over_seeds(made):
@@ -296,8 +300,8 @@ def test_scores_over_seeds(made):
 
 
 def test_resources(made):
-    study, records, figures, _ = made
-    costs = tables.Maker(study, figures).costs(records)
+    study, records, figures, workdir = made
+    costs = tables.Maker(study, figures).costs(plan.make(study, workdir), records)
     rows = {tuple(row.cells[:3]): dict(zip(costs.header, row.cells, strict=True))
             for row in costs.rows}  # fmt: skip
     full, scratch = rows["bert", "64", "full"], rows["bert", "64", "scratch"]
@@ -305,6 +309,75 @@ def test_resources(made):
     assert (scratch["trained"], scratch["share trained"]) == ("900", "90%")
     # 4e12 FLOPs at 0.4 of 312e12 a second, 3.67 dollars an hour.
     assert full["A100, $"] == f"{4e12 / (0.4 * 312e12) / 3600 * 3.67:.1g}"
+
+
+def test_stages_that_differ_are_told_apart(tmp_path):
+    study, workdir = pretend.study(families=1, arms=3, budgets=(64,), seeds=(0,)), tmp_path / "s"
+    with study.unlocked():
+        study.arm.lora.changes.pretrain = {"steps": 7}
+    records = pretend.records(study, workdir)
+    names = ["pretrain of full", "pretrain of LoRA"]
+    failed = next(r for r in records if r["stage"] == "pretrain")
+    pretend.write(study, records, workdir)
+    data = embedded(read(workdir))
+    stages = next(f for f in data["figures"] if f["name"] == "stages")
+    assert [panel["title"] for panel in stages["panels"]] == names
+    for name in names:
+        assert f"bert, {name}" in data["titles"]
+        assert len(re.findall(rf"\b{name}</button>", read(workdir))) == 1
+        assert f"| bert, {name} |" in (workdir / "report.md").read_text()
+        assert f"| – | {name} |" in (workdir / "report.md").read_text()
+    failed |= {"status": "failed", "error": "Diverged: NaN"}
+    pretend.write(study, records, workdir)
+    assert "- bert, pretrain of full: Diverged: NaN" in (workdir / "report.md").read_text()
+
+
+def test_opening_counts_failed_runs_and_shared_stages_apart(tmp_path):
+    study = pretend.study(families=1, arms=2, budgets=(64,), seeds=(0, 1))
+    records = pretend.records(study, tmp_path / "s", failing=["-"])  # all
+    size = "1 family × 2 arms × 1 label budget × 2 seeds = 4 runs"
+    opening = lambda found: captions.opening(study, summary.summarise(study, found))  # noqa: E731
+    assert opening(records) == f"{size}, 4 failed; 1 shared stage failed"
+    assert opening(records[1:]) == f"{size}, 4 failed"
+    assert opening([]) == size
+
+
+def test_warning_names_the_stages_that_are_run_once(tmp_path):
+    study = pretend.study(arms=4)
+
+    def warning():
+        found = summary.summarise(study, [])
+        return captions.warning(study, found, plan.make(study, tmp_path / "s"))
+
+    assert "Each pretrain and adapt was run once" in warning()
+    study.seeded = ("adapt",)
+    assert "Each pretrain was run once" in warning()
+    study.seeded = ("pretrain",)  # each continued from another
+    assert "run once" not in warning()
+
+
+def test_intervals_that_are_not_there_do_not_overlap(tmp_path, made):
+    column = lambda table: {  # noqa: E731
+        row.cells[table.header.index("intervals overlap")] for row in table.rows
+    }
+    study, _, figures, _ = made
+    assert column(tables.Maker(study, figures).differences()) <= {"yes", "no"}
+    study = pretend.study(1, 2, seeds=(0,))
+    figures = summary.summarise(study, pretend.records(study, tmp_path / "s"))
+    assert column(tables.Maker(study, figures).differences()) == {"–"}
+
+
+def test_words_that_need_it_are_explained_wherever_they_stand(made):
+    study, records, figures, workdir = made
+    out = io.StringIO()
+    show(study, figures, records, workdir, Console(file=out, width=120))
+    for text in (read(workdir), (workdir / "report.md").read_text(), out.getvalue()):
+        words = " ".join(text.split())
+        assert "Degenerate: no better than always naming the most frequent class" in words
+        assert "In verdicts: the 95% t interval, which is not corrected" in words
+    for text in (read(workdir), (workdir / "report.md").read_text()):
+        assert "Before: at the end of the first stage. After: at the end of the run" in text
+        assert "where a run saves checkpoints, saving them included" in text
 
 
 def test_units():

@@ -117,6 +117,80 @@ def test_stages_that_are_done_anew_for_each_seed(tmp_path):
     assert plan.title(study, stages[1]) == "bert, pretrain, seed 1"
 
 
+def ablation():
+    """Three arms of which two share a pre-training, and one from scratch."""
+    study = small_study(
+        half=base.arm("half masked", pretrain={"objective": {"mask_rate": 0.5}}),
+        lora=base.arm("LoRA", regime="lora"),
+    )
+    study.budgets, study.seeds = (64,), (0, 1)
+    return study
+
+
+def test_shared_stages_name_their_arms_where_not_all_share_them(tmp_path):
+    def titles(study):
+        return [plan.title(study, r) for r in plan.make(study, tmp_path / "study") if not r.last]
+
+    study = ablation()
+    usual = "bert, pretrain of pre-trained and LoRA"
+    assert titles(study) == [usual, "bert, pretrain of half masked"]
+    study.seeded = ("pretrain",)
+    found = titles(study)
+    assert found[:3] == [f"{usual}, seed 0", "bert, pretrain of half masked, seed 0",
+                         f"{usual}, seed 1"]  # fmt: skip
+    study.arms = ("pretrained", "lora", "scratch")
+    assert titles(study) == ["bert, pretrain, seed 0", "bert, pretrain, seed 1"]
+    study.arms = ("scratch", "half")  # scratch takes its tokenizer: that is no stage of its own
+    assert titles(study)[0] == "bert, pretrain, seed 0"
+    assert plan.listed(["a", "b", "c"]) == "a, b and c"
+
+
+def test_what_follows_a_stage_that_is_done_anew_names_its_seed(tmp_path):
+    study = small_study(more=base.arm("more", stages=("pretrain", "adapt", "finetune")))
+    study.family.bert.unlock()
+    study.family.bert.adapt = study.family.bert.pretrain.copy_and_resolve_references()
+    study.seeded, study.seeds = ("pretrain",), (0, 1)
+    runs = plan.make(study, tmp_path / "study")
+    titles = [plan.title(study, r) for r in runs if r.stage == "adapt"]
+    assert titles == ["bert, adapt, seed 0", "bert, adapt, seed 1"]
+
+
+def test_shared_stages_name_other_families_that_share_them(tmp_path):
+    study = ablation()
+    study.family.unlock()
+    study.family.twin = study.family.bert
+    study.families = ("bert", "twin")
+    first = plan.make(study, tmp_path / "study")[0]
+    assert plan.title(study, first) == "bert, pretrain of pre-trained and LoRA (also for twin)"
+
+
+def test_costs_of_shared_stages_are_by_their_config(tmp_path):
+    study, workdir = ablation(), tmp_path / "study"
+    study.seeded = ("pretrain",)
+    records, runs = do(study, tmp_path, FakeLoop()), plan.make(study, workdir)
+    for run, record in zip(runs, records, strict=True):
+        if not run.last:
+            half = run.config.objective.mask_rate == 0.5
+            record["flops"] = (10.0 if half else 1.0) + 2 * run.seed
+            record["num_params"] = 7 if half else 100
+    shared = [c for c in resources.costs(study, runs, records) if c.budget is None]
+    assert [(c.name, c.runs, c.flops, c.num_params) for c in shared] == [
+        ("pretrain of pre-trained and LoRA", 2, 2.0, 100),
+        ("pretrain of half masked", 2, 11.0, 7),
+    ]
+
+
+def test_costs_are_of_the_family_that_asks_not_of_the_one_that_did_the_run(tmp_path):
+    do(small_study(), tmp_path, FakeLoop())
+    study, workdir = small_study(), tmp_path / "another"
+    study.family = {"mine": study.family.bert}
+    study.families = ("mine",)
+    runs = plan.make(study, workdir)
+    records = runner.run_study(study, workdir, runs, FakeLoop())
+    assert {c.family for c in resources.costs(study, runs, records)} == {"mine"}
+    assert {r["family"] for r in records} == {"mine"}
+
+
 def test_killed_study_goes_on(tmp_path):
     study = small_study()
     loop = FakeLoop(failing={"scratch-256-seed1": KeyboardInterrupt()})
@@ -227,7 +301,7 @@ def test_failed_run_is_reported_and_tried_again(tmp_path):
 
 
 def test_what_builds_on_a_failed_stage_fails_with_it(tmp_path):
-    study, loop = small_study(), FakeLoop(failing={"pretrain-": Diverged("NaN")})
+    study, loop = small_study(), FakeLoop(failing={"bert-masked_lm-": Diverged("NaN")})
     records = do(study, tmp_path, loop)
     assert len(loop.calls) == 1
     assert {r["status"] for r in records} == {"failed"}
@@ -309,6 +383,7 @@ def test_a_state_from_elsewhere_that_was_trained_anew_is_noticed(tmp_path, monke
             UserError,
             "every one of config.comparisons",
         ),
+        ({"arm": {"scratch": {"label": "pre-trained"}}}, UserError, "labels of config.arm"),
         ({"resamples": 0}, UserError, "at least 1"),
         ({"utilisation": 0.0}, UserError, "share of the peak"),
         ({"seeded": ("pretraining",)}, ConfigError, "did you mean 'pretrain'"),
@@ -455,7 +530,8 @@ def test_undefined_metrics_are_null_and_no_result(tmp_path):
     assert "eval/f1 is not defined" in records[1]["error"]
     figures = summary.summarise(study, records)
     assert len(figures.failed) == 18
-    report.write(study, figures, records, tmp_path / "study")
+    workdir = tmp_path / "study"
+    report.write(study, figures, plan.make(study, workdir), records, workdir)
 
 
 def test_another_metric_is_taken_from_the_runs_that_are_done(tmp_path):
@@ -474,10 +550,32 @@ def test_families_with_the_same_config_are_two(tmp_path):
     study = small_study()
     study.family.unlock()
     study.family.twin = study.family.bert
-    study.families = ("bert", "twin")
-    records = do(study, tmp_path, FakeLoop())
+    study.families, loop = ("bert", "twin"), FakeLoop()
+    records = do(study, tmp_path, loop)
     assert len(records) == 1 + 2 * 18
     assert summary.summarise(study, records).cell("twin", "scratch", 64).values
+    pretraining, *runs = plan.make(study, tmp_path / "study")
+    assert pretraining.folder.is_dir()
+    for run in runs:
+        assert run.needs is pretraining
+        assert run.config.tokenizer.path == str(pretraining.folder / "tokenizer")
+        assert run.config.init_from == (str(pretraining.folder) if run.before else "")
+        assert run.before == ((pretraining,) if run.arm == "pretrained" else ())
+
+
+def test_stages_with_the_same_config_are_one_folder_whatever_a_study_calls_them(tmp_path):
+    study, other = small_study(), small_study()
+    other.family = {
+        "mine": {"first": study.family.bert.pretrain, "task": study.family.bert.finetune}
+    }
+    other.families = ("mine",)
+    for arm, stages in (("pretrained", ("first", "task")), ("scratch", ("task",))):
+        other.arm[arm].stages = stages
+    first, second = (plan.make(one, tmp_path / "study") for one in (study, other))
+    assert first[0].folder == second[0].folder
+    assert first[0].folder.name == f"bert-masked_lm-{first[0].key[:12]}"
+    study.family.bert.pretrain.steps += 1
+    assert plan.make(study, tmp_path / "study")[0].folder != first[0].folder
 
 
 def test_summary_by_hand(tmp_path):
@@ -497,7 +595,8 @@ def test_summary_by_hand(tmp_path):
     assert at_all.verdict == "not resolved: pre-trained and scratch at all labels, +0.0 points " \
         "[0.0, 0.0], p=1.000"  # fmt: skip
     assert (at_all.separate, at_all.resolved) == (False, 0)
-    shared, arm = resources.costs(study, records)[:2]
+    runs = plan.make(study, tmp_path / "study")
+    shared, arm = resources.costs(study, runs, records)[:2]
     assert (shared.name, shared.flops, shared.before_flops) == ("pretrain", 1e9, 0)
     assert (arm.name, arm.flops, arm.before_flops) == ("pre-trained", 1e9, 1e9)
     assert arm.dollars(peak=1e9, price=3600.0, utilisation=0.5) == pytest.approx(4.0)
