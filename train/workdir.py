@@ -13,7 +13,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from importlib import metadata
-from typing import Any
+from typing import IO, Any
 
 import jax
 from ml_collections import ConfigDict
@@ -34,14 +34,13 @@ def locked(workdir: pathlib.Path, name: str = ".lock") -> Iterator[None]:
 
     Raises:
       Busy: another process has it.
-      UserError: there are no locks on that file system.
+      UserError: the folder cannot be made or written, or there are no locks on its file system.
     """
     if jax.process_index() != 0:
         yield
         return
     new = not workdir.exists()
-    workdir.mkdir(parents=True, exist_ok=True)
-    with open(workdir / name, "a+", encoding="utf-8") as file:
+    with _opened(workdir, name) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -65,6 +64,17 @@ def locked(workdir: pathlib.Path, name: str = ".lock") -> Iterator[None]:
         finally:
             if new:
                 _remove_unused(workdir, name)
+
+
+def _opened(workdir: pathlib.Path, name: str) -> IO[str]:
+    """A file in a folder that is made if it is not there."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        return open(workdir / name, "a+", encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"{workdir} cannot be written ({error.strerror}); choose another --workdir."
+        ) from error
 
 
 def _remove_unused(workdir: pathlib.Path, name: str) -> None:

@@ -240,6 +240,14 @@ def test_workdir_of_another_process(refused, tmp_path, corpus):
     assert "Another process (pid" in sentence
 
 
+def test_workdir_that_cannot_be_made(refused, tmp_path, corpus):
+    (tmp_path / "file").touch()
+    sentence = refused(
+        "train", GPT, *TINY, f"--config.data.source={corpus}", f"--workdir={tmp_path}/file/w"
+    )
+    assert "cannot be written (Not a directory)" in sentence
+
+
 def test_workdir_without_locks(refused, tmp_path, corpus, monkeypatch):
     """That is not another process, for which a study would wait for ever."""
 
