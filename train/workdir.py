@@ -213,5 +213,12 @@ def lineage(config: ConfigDict, data: str, tokenizer: str) -> dict[str, Any]:
         "platform": jax.default_backend(),
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in names},
-        "command": sys.argv,
+        "command": command(),
     }
+
+
+def command() -> list[str]:
+    """This process's command line, but for where on this machine its program lies."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    program = ["python", "-m", spec.name] if spec else [pathlib.Path(sys.argv[0]).name]
+    return [*program, *sys.argv[1:]]

@@ -86,6 +86,7 @@ def test_workdir_tells_where_it_came_from(uninterrupted, run_config):
     assert config == json.loads(run_config().to_json())
     lineage = json.loads((workdir / "lineage.json").read_text())
     assert {"revision", "config_hash", "data", "tokenizer", "seed", "versions"} <= set(lineage)
+    assert "/" not in lineage["command"][0]
     assert (workdir / "tokenizer").is_dir()
 
 
