@@ -213,11 +213,11 @@ def lineage(config: ConfigDict, data: str, tokenizer: str) -> dict[str, Any]:
         "platform": jax.default_backend(),
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in names},
-        "command": command(),
+        "command": command_line(),
     }
 
 
-def command() -> list[str]:
+def command_line() -> list[str]:
     """This process's command line, but for where on this machine its program lies."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     program = ["python", "-m", spec.name] if spec else [pathlib.Path(sys.argv[0]).name]

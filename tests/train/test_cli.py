@@ -18,7 +18,7 @@ from train import cli, generate
 from train.errors import Busy, UserError
 from train.interrupts import ENDS, interruptible
 from train.loop import run
-from train.workdir import command, locked, read_config
+from train.workdir import command_line, locked, read_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GPT = f"--config={ROOT}/configs/gpt.py:size=shakespeare_char_cpu"
@@ -246,9 +246,9 @@ def test_a_command_is_kept_without_the_place_of_its_program(monkeypatch):
     monkeypatch.setattr("sys.argv", ["/home/someone/.venv/bin/pretune", "train", "--workdir=w"])
     main = SimpleNamespace(__spec__=None)
     monkeypatch.setitem(sys.modules, "__main__", main)
-    assert command() == ["pretune", "train", "--workdir=w"]
+    assert command_line() == ["pretune", "train", "--workdir=w"]
     main.__spec__ = SimpleNamespace(name="train.cli")
-    assert command() == ["python", "-m", "train.cli", "train", "--workdir=w"]
+    assert command_line() == ["python", "-m", "train.cli", "train", "--workdir=w"]
 
 
 def test_workdir_that_cannot_be_made(refused, tmp_path, corpus):
