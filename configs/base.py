@@ -97,7 +97,8 @@ def get_config() -> ConfigDict:
     # "": the same source, by eval_split or by holdout (of tasks: eval_tasks)
     c.data.eval_source = ""
     c.data.eval_split = ""  # of TFDS sources; "": hold out
-    c.data.holdout = 0.05  # tail of the training data kept for evaluation when nothing else is said
+    # share kept for evaluation when nothing else is said: a text's tail, records drawn at random
+    c.data.holdout = 0.05
     c.data.document = "file"  # what a document of a .txt file is: file | paragraph | line
     c.data.text_field = "text"  # column name, or its number for files without a header
     c.data.text_b_field = ""  # the second text of a pair; "": single texts

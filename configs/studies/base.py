@@ -34,9 +34,9 @@ def get_config(families: Mapping[str, Stages], arms: Mapping[str, ConfigDict]) -
     c.families = tuple(families)  # names of those to run, in order
     c.arms = tuple(arms)  # likewise
     c.budgets = (64, 256, 0)  # labelled examples to fine-tune on; 0: all
-    c.budget_steps = ()  # of the last stage, for each budget; (): the family's own
+    c.budget_steps = ()  # steps of the last stage, one number for each budget; (): its config's
     c.seeds = (0, 1, 2)  # of initialisation, order and choice of the labelled examples
-    c.seeded = ()  # stages before the last that are done anew for each seed; others: once
+    c.seeded = ()  # earlier stages that are done anew for each seed; the others are done once
     c.metric = "eval/accuracy"  # of the last step: nothing is selected on the evaluation split
     c.comparisons = ()  # pairs of arms; (): the first with each of the others
     c.resamples = 10_000  # bootstrap replicates
@@ -50,10 +50,10 @@ def get_config(families: Mapping[str, Stages], arms: Mapping[str, ConfigDict]) -
     c.effects.forgetting = True  # the first stage's loss on its held-out text, before and after
     c.effects.score = ()  # KIND:SOURCE of `pretune score --tasks`, e.g. ("crows_pairs:pairs.csv",)
     c.effects.max_items = 0  # of each of these, from its beginning; 0: all
-    c.effects.seeds = ()  # that are scored so; (): all
+    c.effects.seeds = ()  # seeds whose runs are scored; (): all
 
     c.store = ""  # stages before the last are kept here, for other studies; "": WORKDIR/../store
-    c.keep = False  # the parameters of the last stages (they are large); stages before: always
+    c.keep = False  # the parameters of the last stages as well, which are large
 
     # (name, peak FLOP/s in bfloat16, dollars an hour): what a run would cost there
     c.accelerators = ACCELERATORS

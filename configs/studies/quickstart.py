@@ -24,7 +24,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
 
 def pretraining() -> ConfigDict:
-    """A masked-LM run of two minutes, the best of nine that were tried (docs/results.md).
+    """A masked-LM run of two to three minutes, the best of nine that were tried (docs/results.md).
 
     40% masked (as Wettig et al. 2023 find), a small vocabulary, initial weights of about
     1/sqrt(width) and b2 0.98 were changed together; their effects were not separated. Rows of 32

@@ -104,3 +104,5 @@ def show(study: ConfigDict, runs: Sequence[Run], done: set[str], console: Consol
         highlight=False,
     )  # fmt: skip
     console.print(equal.shown(study), highlight=False)
+    if any(run.config.epochs for run in runs):
+        console.print("Runs that count epochs are planned by their config's steps.")

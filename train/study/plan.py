@@ -17,6 +17,7 @@ from model.api import architecture
 from train.errors import UserError
 from train.study import checks, equal
 from train.study.results import config_hash
+from train.workdir import read_config
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,11 @@ def stages(
     for stage in spec.stages:
         config = study.family[family][stage].copy_and_resolve_references()
         last = stage == spec.stages[-1]
-        if last and not config.model.family:
+        if last and not config.model.family and config.init_from:
+            theirs = read_config(Path(config.init_from)).model
+            config.model.update(architecture(theirs))
+            config.model.vocab_size = theirs.vocab_size
+        elif last and not config.model.family:
             first = first_config(study, family, arm)
             config.model.update(architecture(first.model))
             config.tokenizer.update(first.tokenizer)
@@ -194,7 +199,7 @@ def first_config(study: ConfigDict, family: str, arm: str) -> ConfigDict:
     if not longer:
         raise UserError(
             f"config.family.{family} leaves its model's family empty and no arm has a stage "
-            "before the last; name the family and its sizes there."
+            "before the last; name the family and its sizes there, or a run in init_from."
         )
     spec = study.arm[longer[0]]
     config = study.family[family][spec.stages[0]].copy_and_resolve_references()

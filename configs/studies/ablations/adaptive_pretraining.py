@@ -6,7 +6,7 @@ r"""Pre-training that goes on in the task's domain (DAPT), on the task's texts (
 Gururangan et al. 2020, table 5. Theirs is RoBERTa and four domains; here a small RoBERTa is
 pre-trained on text (novels), the domain is the documentation of Python (pydocs/text), and the task
 tells its library areas apart (pydocs/area). The steps of what goes on come on top of the
-pre-training, as in the paper. Verdicts: docs/results.md.
+pre-training, as in the paper. Each stage is done once, for all seeds. Verdicts: docs/results.md.
 """
 
 from ml_collections import ConfigDict

@@ -3,8 +3,9 @@
   pretune study --config=configs/studies/ablations/xlnet_design.py --workdir=runs/xlnet-design
 
 Yang et al. 2019, table 6, rows 4 to 7 (K = 6); row 8, with next-sentence prediction, is not here.
-Each row is a little worse than the whole, the one without memory most on long texts. Each arm and
-seed is pre-trained by itself. Arguments: configs/studies/small.py. Verdicts: docs/results.md.
+Each ablated model is a little worse than the full one; leaving out the memory costs most on long
+texts. Each arm and seed is pre-trained by itself. Arguments: configs/studies/small.py. Verdicts:
+docs/results.md.
 """
 
 from ml_collections import ConfigDict
