@@ -85,7 +85,7 @@ def draw(figure: Figure, arms: Sequence[str]) -> Drawing:
     rows = -(-len(panels) // columns)
     width, height = PANEL[0] * columns, PANEL[1] * rows + HEAD
     drawing = Drawing(figsize=(width, height))
-    grid = drawing.subplots(rows, columns, squeeze=False).flat
+    grid = list(drawing.subplots(rows, columns, squeeze=False).flat)
     drawing.subplots_adjust(
         left=0.62 / width, right=1 - 0.1 / width, bottom=0.48 / height,
         top=1 - (HEAD + 0.25) / height, wspace=0.24, hspace=0.5,
@@ -114,7 +114,7 @@ def draw(figure: Figure, arms: Sequence[str]) -> Drawing:
             axes.set_xlim(-0.5, len(x["ticks"]) - 0.5)
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.minorticks_off()
-    for axes in list(grid)[len(panels) :]:
+    for axes in grid[len(panels) :]:
         axes.set_visible(False)
     drawing.legend(handles=legend(figure, arms), loc="upper left", ncols=4 if columns > 1 else 2)
     return drawing
