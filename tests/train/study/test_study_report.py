@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from tests.train.study import pretend
-from train.study import captions, plan, report, results, summary, tables
+from train.study import captions, panels, plan, plots, report, results, summary, tables
 from train.study.units import memory, money, si
 
 
@@ -222,6 +222,15 @@ def test_undefined_metrics_and_failed_runs_are_not_in_the_means(made, tmp_path):
     assert len(line["x"]) == sum(value is not None for value in values) - 1
     final = [cell[i]["value"] for i in (0, 2)]
     assert line["y"][-1] == pytest.approx(100 * np.mean(final), rel=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 5])
+def test_a_plot_has_no_empty_panels(count):
+    dots = {"kind": "dots", "arm": 0, "x": [1.0], "y": [2.0], "runs": [0]}
+    panel = {"title": "t", "family": "bert", "series": [dots]}
+    x = {"label": "seconds", "kind": "linear"}
+    drawn = plots.draw(panels.figure("time", "Time", x, "y", [panel] * count), ["full"])
+    assert sum(axes.get_visible() for axes in drawn.axes) == count
 
 
 def test_svg_loads_nothing(made):
