@@ -84,7 +84,7 @@ def show(study: ConfigDict, runs: Sequence[Run], done: set[str], console: Consol
     found = estimates(study, runs, done)
     table = Table(title=f"{study.title} (plan)", title_justify="left")
     for name in ("family", "runs of"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for name in ("runs", "missing", "steps", "training FLOPs", "time", "disk"):
         table.add_column(name, justify="right")
     for one in found:

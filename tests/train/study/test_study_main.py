@@ -221,8 +221,9 @@ def test_plan_of_a_family_whose_pretraining_is_anothers(tmp_path, probed):
 def test_plan_is_shown_and_trains_nothing(tmp_path, probed):
     out = io.StringIO()
     study, workdir = small_study(), tmp_path / "study"
-    estimate.show(study, plan.make(study, workdir), set(), Console(file=out, width=120))
-    assert "19 runs, 19 of them missing" in out.getvalue()
+    estimate.show(study, plan.make(study, workdir), set(), Console(file=out, width=80))
+    assert "19 runs, 19 of them missing" in " ".join(out.getvalue().split())
+    assert "pre-trained" in out.getvalue()
     assert not list(tmp_path.iterdir())
 
 
