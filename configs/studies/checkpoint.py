@@ -5,9 +5,9 @@ r"""What a state that you have buys over the same model from scratch, and how mu
       --workdir=runs/mine --config.family.bert.finetune.data.source=train.csv \
       --config.family.bert.finetune.data.eval_source=test.csv
 
-state=FOLDER of a finished run, imported or your own; family=its family, whose published recipe is
-taken (configs/recipes.py; without it the recipe for small models, and the name `model` in the place
-of the family's). task=area|sst2|scicite, data=FOLDER: configs/studies/small.py. All arms have the
+state=FOLDER of a finished run, imported or your own (runs/base); family=its family, whose published
+recipe is taken (configs/recipes.py; without it the recipe for small models, and the name `model` in
+the place of the family's). task=area|sst2|scicite, data=FOLDER: configs/studies/small.py. All arms have the
 state's architecture and tokenizer. From scratch and for the head alone the rate is five times the
 recipe's, as it is for LoRA; none was tuned.
 """
@@ -21,9 +21,7 @@ from configs.studies import small
 
 def get_config(arg: str = "") -> ConfigDict:
     """The study of one state."""
-    args = base.arguments(arg, state="", family="", task="area", data="")
-    if not args["state"]:
-        raise base.ConfigError("Say which run is the pre-trained state, as in state=runs/base.")
+    args = base.arguments(arg, state="runs/base", family="", task="area", data="")
     stage = finetuning(args["state"], args["family"], small.task(args))
     higher = {"optimizer": {"learning_rate": 5 * stage.optimizer.learning_rate}}
     one = ("finetune",)

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from configs import bert
-from configs.base import ConfigError
 from configs.studies import checkpoint
 from train import cli, loop
-from train.study import results
+from train.errors import UserError
+from train.study import plan, results
 
 WORDS = ("red", "blue", "green", "one", "two", "three", "cat", "dog", "runs", "sleeps")
 
@@ -17,9 +17,10 @@ def line(number):
     return " ".join(WORDS[(number * k + k) % 10] for k in range(1, 9))
 
 
-def test_a_state_has_to_be_named():
-    with pytest.raises(ConfigError, match="state=runs/base"):
-        checkpoint.get_config()
+def test_a_state_that_is_not_there(tmp_path):
+    study = checkpoint.get_config(f"state={tmp_path}/nothing")
+    with pytest.raises(UserError, match="nothing holds no run"):
+        plan.make(study, tmp_path / "study")
 
 
 @pytest.mark.slow

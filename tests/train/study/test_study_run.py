@@ -223,10 +223,11 @@ def test_ctrl_c_that_a_library_swallows_stops_the_study(tmp_path, error):
                 raise error from None
         return FakeLoop()(config, workdir, **how)
 
+    handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         do(small_study(), tmp_path, swallowing)
     assert not list(tmp_path.rglob("record.json"))
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_two_processes_divide_the_runs(tmp_path):
