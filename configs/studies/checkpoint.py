@@ -7,9 +7,9 @@ r"""What a state that you have buys over the same model from scratch, and how mu
 
 state=FOLDER of a finished run, imported or your own (runs/base); family=its family, whose published
 recipe is taken (configs/recipes.py; without it the recipe for small models, and the name `model` in
-the place of the family's). task=area|sst2|scicite, data=FOLDER: configs/studies/small.py. All arms have the
-state's architecture and tokenizer. From scratch and for the head alone the rate is five times the
-recipe's, as it is for LoRA; none was tuned.
+the place of the family's). task=area|sst2|scicite, data=FOLDER: configs/studies/small.py. All arms
+have the state's architecture and tokenizer. From scratch and for the head alone the rate is five
+times the recipe's, as it is for LoRA; none was tuned.
 """
 
 from ml_collections import ConfigDict
