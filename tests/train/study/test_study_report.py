@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from tests.train.study import pretend
-from train.study import captions, panels, plan, plots, report, results, summary, tables
+from train.study import captions, figures, panels, plan, plots, report, results, summary, tables
 from train.study.units import memory, money, si
 
 
@@ -216,9 +216,10 @@ def test_undefined_metrics_and_failed_runs_are_not_in_the_means(made, tmp_path):
     first.write_text("\n".join(text) + "\n")
     diverged = {"status": "failed", "error": "Diverged"}
     changed = [r | diverged if r["key"] == cell[1]["key"] else r for r in records]
-    pretend.write(study, changed, workdir)
-    figures = embedded(read(workdir))["figures"]
-    line = next(f for f in figures if f["name"] == "progress")["panels"][0]["series"][0]
+    drawn = figures.make(
+        study, summary.summarise(study, changed), plan.make(study, workdir), changed
+    )
+    line = next(f for f in drawn if f["name"] == "progress")["panels"][0]["series"][0]
     assert len(line["x"]) == sum(value is not None for value in values) - 1
     final = [cell[i]["value"] for i in (0, 2)]
     assert line["y"][-1] == pytest.approx(100 * np.mean(final), rel=1e-4)
