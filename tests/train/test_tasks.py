@@ -82,6 +82,7 @@ def test_classification(task, made):
     assert found["eval/f1"] == pytest.approx(f1_score(given, said, pos_label="1"))
 
 
+@pytest.mark.slow
 def test_more_classes_and_one_class(task):
     text = "".join(
         json.dumps({"text": s, "label": "abc"[n % 3]}) + "\n" for n, s in enumerate(SENTENCES * 2)
@@ -185,6 +186,7 @@ def test_extractive_qa(task, family):
     assert all(len(line["n_best"]) > 1 for line in lines)
 
 
+@pytest.mark.slow
 def test_real_questions(task):
     if not (DATA / "squad").exists():
         pytest.skip("no SQuAD at hand")
@@ -198,6 +200,7 @@ def test_real_questions(task):
     assert 0 <= found["eval/exact_match"] <= found["eval/f1"] <= 1
 
 
+@pytest.mark.slow
 def test_answers_that_are_not_there(task, tmp_path):
     bad = json.loads(squad())
     bad["data"][0]["paragraphs"][1] = {
@@ -250,6 +253,7 @@ def test_real_choices(task):
     assert found["eval/accuracy"] == np.mean([li["prediction"] == li["label"] for li in lines])
 
 
+@pytest.mark.slow
 def test_choices_in_fields_of_their_own_and_bad_ones(task):
     row = {"goal": "x", "sol1": "a", "sol2": "b", "label": 1}
     fields = {"data.text_field": "goal", "data.choice_fields": ("sol1", "sol2")}
