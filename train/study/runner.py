@@ -60,9 +60,9 @@ def run_study(
     for item in runs:
         if item not in left:
             watcher.ended(item, found[item.key])
-    began, keys = now(), {run.key for run in left}
+    began = now()
     while left:
-        taken = next_run(study, left, keys, found, began, run, watcher)
+        taken = next_run(study, left, found, began, run, watcher)
         if taken is None:
             watcher.waits()
             time.sleep(WAIT)
@@ -112,15 +112,14 @@ def keep(workdir: Path, runs: list[Run], found: dict[str, Record]) -> None:
 
 
 def next_run(
-    study: ConfigDict, left: list[Run], keys: set[str], found: dict[str, Record], began: str,
-    run: RunFunction, watcher: Watcher,
+    study: ConfigDict, left: list[Run], found: dict[str, Record], began: str, run: RunFunction,
+    watcher: Watcher,
 ) -> Run | None:  # fmt: skip
     """Does the first run that can be done now, or learns that another process has; None: neither.
 
     Args:
       study: the study.
       left: the runs without a record of this session.
-      keys: of all runs that this session had to do.
       found: records by key, to which the run's is added.
       began: when the session did; a failure of before then is tried again.
       run: the training.

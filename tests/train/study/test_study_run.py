@@ -334,22 +334,12 @@ def test_a_lost_stage_is_done_again_only_if_something_needs_it(tmp_path):
     assert len(loop.calls) == 19 + 1 + 6
 
 
-def test_changed_files_are_not_taken_for_the_same_data(tmp_path):
+@pytest.mark.parametrize(("stage", "key"), [("pretrain", "source"), ("finetune", "eval_source")])
+def test_changed_files_are_not_taken_for_the_same_data(tmp_path, stage, key):
     text = tmp_path / "text.txt"
     text.write_text("one")
     study = small_study()
-    study.family.bert.pretrain.data.source = str(text)
-    do(study, tmp_path, FakeLoop())
-    text.write_text("another one")
-    with pytest.raises(UserError, match="on other files"):
-        do(study, tmp_path, FakeLoop())
-
-
-def test_changed_evaluation_files_are_noticed(tmp_path):
-    text = tmp_path / "dev.tsv"
-    text.write_text("one")
-    study = small_study()
-    study.family.bert.finetune.data.eval_source = str(text)
+    study.family.bert[stage].data[key] = str(text)
     do(study, tmp_path, FakeLoop())
     text.write_text("another one")
     with pytest.raises(UserError, match="on other files"):
